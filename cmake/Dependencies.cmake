@@ -1,0 +1,15 @@
+# Everything comes from distribution packages; nothing is downloaded. tools/setup.sh installs it.
+find_package(Threads REQUIRED)
+find_package(TBB REQUIRED)
+find_package(OneDNN 2 REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(LibLZMA REQUIRED)
+find_package(ZLIB REQUIRED)
+
+if(SKETCHGRAD_BUILD_APPS OR SKETCHGRAD_BUILD_TOOLS)
+  find_package(CLI11 REQUIRED)
+endif()
+if(SKETCHGRAD_BUILD_TESTS)
+  find_package(doctest REQUIRED)
+endif()

@@ -1,0 +1,10 @@
+# Rebuilds through ccache where it is installed; -DCMAKE_CXX_COMPILER_LAUNCHER= switches it off.
+find_program(SKETCHGRAD_CCACHE ccache)
+mark_as_advanced(SKETCHGRAD_CCACHE)
+if(SKETCHGRAD_CCACHE)
+  foreach(language IN ITEMS CXX CUDA)
+    if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+      set(CMAKE_${language}_COMPILER_LAUNCHER "${SKETCHGRAD_CCACHE}")
+    endif()
+  endforeach()
+endif()

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "sketchgrad/kernels/prefetch.h"
+#if !defined(__CUDACC__)
+#include "sketchgrad/kernels/tbb_policy.h"
+#endif
+
+namespace sketchgrad::kernels {
+
+// Loop policies. *_impl.h is templated on one of them; SerialPolicy is the oracle in tests,
+// TbbPolicy (tbb_policy.h) the CPU backend, and cuda_policy.cuh holds the CUDA one. All split work
+// by shape alone, never by the number of threads, so results do not depend on it.
+
+struct SerialPolicy {
+  template <class Body>  // body(block)
+  static void for_each_block(int64_t blocks, const Body& body) {
+    for (int64_t b = 0; b < blocks; ++b) body(b);
+  }
+};
+
+// Elements of work that are worth one task.
+inline constexpr int64_t kBlockElements = 16384;
+
+// body(begin, end) over [0, count) in ranges of `grain` (the last one may be shorter).
+template <class Policy, class Body>
+void for_each_range(const Policy&, int64_t count, int64_t grain, const Body& body) {
+  if (count <= 0) return;
+  grain = std::max<int64_t>(grain, 1);
+  Policy::for_each_block((count + grain - 1) / grain,
+                         [&](int64_t b) { body(b * grain, std::min(count, (b + 1) * grain)); });
+}
+
+// f(i) for i in [0, count): independent elements, vectorised by the compiler. f is a functor that
+// holds its pointers and scalars by value: through a reference the compiler would have to load them
+// again for every element.
+template <class Policy, class F>
+void for_each(const Policy& policy, int64_t count, const F& f) {
+  for_each_range(policy, count, kBlockElements, [&](int64_t begin, int64_t end) {
+    const F local = f;
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) local(i);
+  });
+}
+
+// f(r) returns a functor of the column; what depends on the row alone is computed once a row on the
+// CPU. Elements are independent; the loop over columns is vectorised by the compiler. An f that
+// reads scattered rows may have a prefetch(r), called a few rows ahead.
+template <class Policy, class F>
+void for_each_row(const Policy& policy, int64_t rows, int64_t cols, const F& f) {
+  if (cols <= 0) return;
+  for_each_range(policy, rows, kBlockElements / cols, [&](int64_t begin, int64_t end) {
+    const F local = f;
+    for (int64_t r = begin; r < end; ++r) {
+      if constexpr (requires { local.prefetch(r); }) {
+        if (r + kPrefetchRows < end) local.prefetch(r + kPrefetchRows);
+      }
+      const auto column = local(r);
+#pragma omp simd
+      for (int64_t c = 0; c < cols; ++c) column(c);
+    }
+  });
+}
+
+}  // namespace sketchgrad::kernels

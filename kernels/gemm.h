@@ -1,0 +1,18 @@
+#pragma once
+
+#include "sketchgrad/kernels/exec.h"
+#include "sketchgrad/kernels/views.h"
+
+namespace sketchgrad::kernels {
+
+enum class Transpose : bool { no, yes };
+
+// c = alpha * op(a) op(b) + beta * c, single precision, row-major with strides.
+// Shapes: op(a) [m, k], op(b) [k, n], c [m, n]; any of them may be 0. With beta == 0, c is not
+// read. The product is cut into tiles by shape alone; one task computes a tile (or, where m * n is
+// small and k is large, a slice of k into a buffer that is summed in order): same bits for any
+// thread count.
+void gemm(const Exec&, Transpose transpose_a, Transpose transpose_b, float alpha, ConstMatrix a,
+          ConstMatrix b, float beta, Matrix c);
+
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,48 @@
+#include "sketchgrad/kernels/random.h"
+
+#include <cmath>
+
+#include "sketchgrad/kernels/check.h"
+#include "sketchgrad/kernels/dispatch.h"
+#include "sketchgrad/kernels/random_impl.h"
+
+namespace sketchgrad::kernels {
+
+void fill_uniform(const Exec& exec, PhiloxKey key, float low, float high, float* out,
+                  int64_t count) {
+  check_count("fill_uniform", "count", count);
+  check_array("fill_uniform", "out", out, count);
+  const float range = high - low;
+  if (!(range > 0.0f) || !std::isfinite(range)) {
+    refuse("fill_uniform", "range [{}, {}) must be finite and not empty", low, high);
+  }
+  require_cpu(exec, "fill_uniform");
+  cpu::fill_uniform(exec, key, {low, range, std::nextafter(high, low)}, out, count);
+}
+
+void fill_normal(const Exec& exec, PhiloxKey key, float mean, float stddev, float* out,
+                 int64_t count) {
+  check_count("fill_normal", "count", count);
+  check_array("fill_normal", "out", out, count);
+  if (!std::isfinite(mean) || !std::isfinite(stddev) || stddev < 0.0f) {
+    refuse("fill_normal", "mean {} and standard deviation {} must be finite, the latter at least 0",
+           mean, stddev);
+  }
+  require_cpu(exec, "fill_normal");
+  cpu::fill_normal(exec, key, {mean, stddev}, out, count);
+}
+
+void dropout(const Exec& exec, PhiloxKey key, float probability, const float* in, float* out,
+             int64_t count) {
+  check_count("dropout", "count", count);
+  check_array("dropout", "in", in, count);
+  check_array("dropout", "out", out, count);
+  if (!(probability >= 0.0f && probability < 1.0f)) {
+    refuse("dropout", "probability {} is outside [0, 1)", probability);
+  }
+  require_cpu(exec, "dropout");
+  const auto threshold = static_cast<uint32_t>(static_cast<double>(probability) * 4294967296.0);
+  cpu::dropout(exec, key, {in, threshold, 1.0f / (1.0f - probability)}, out, count);
+}
+
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,21 @@
+#include "sketchgrad/kernels/reduce_impl.h"
+
+namespace sketchgrad::kernels::cpu {
+
+double sum(const Exec& exec, const float* in, int64_t count) {
+  return impl::reduce_array<Value>(TbbPolicy{}, exec, in, count);
+}
+
+double sum_of_squares(const Exec& exec, const float* in, int64_t count) {
+  return impl::reduce_array<Square>(TbbPolicy{}, exec, in, count);
+}
+
+void add_column_sums(const Exec& exec, ConstMatrix in, float* out) {
+  impl::add_column_sums(TbbPolicy{}, exec, in, out);
+}
+
+void row_mean_squares(const Exec&, ConstMatrix in, float* out) {
+  impl::row_mean_squares(TbbPolicy{}, in, out);
+}
+
+}  // namespace sketchgrad::kernels::cpu

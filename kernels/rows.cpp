@@ -1,0 +1,72 @@
+#include "sketchgrad/kernels/rows.h"
+
+#include "sketchgrad/kernels/check.h"
+#include "sketchgrad/kernels/dispatch.h"
+#include "sketchgrad/kernels/rows_impl.h"
+
+namespace sketchgrad::kernels {
+
+namespace {
+constexpr int64_t kInt32Limit = int64_t{1} << 31;
+}  // namespace
+
+void gather_rows(const Exec& exec, ConstMatrix table, const int32_t* ids, int32_t padding_id,
+                 Matrix out) {
+  check_matrix("gather_rows", "table", table);
+  check_matrix("gather_rows", "out", out);
+  check_same_cols("gather_rows", "table", table, "out", out);
+  check_array("gather_rows", "ids", ids, out.rows);
+  require_cpu(exec, "gather_rows");
+  cpu::gather_rows(exec, table, ids, padding_id, out);
+}
+
+void scatter_add_rows(const Exec& exec, ConstMatrix rows, const int32_t* ids, float scale,
+                      Matrix table) {
+  check_matrix("scatter_add_rows", "rows", rows);
+  check_matrix("scatter_add_rows", "table", table);
+  check_same_cols("scatter_add_rows", "rows", rows, "table", table);
+  check_array("scatter_add_rows", "ids", ids, rows.rows);
+  if (rows.rows > table.rows) {
+    refuse("scatter_add_rows", "{} distinct rows do not fit a table of {}", rows.rows, table.rows);
+  }
+  require_cpu(exec, "scatter_add_rows");
+  cpu::scatter_add_rows(exec, rows, ids, scale, table);
+}
+
+int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, int64_t limit) {
+  check_count("find_out_of_range", "count", count);
+  check_array("find_out_of_range", "ids", ids, count);
+  require_cpu(exec, "find_out_of_range");
+  return cpu::find_out_of_range(exec, ids, count, limit);
+}
+
+Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,
+                    int32_t* keys, int32_t* begin, int32_t* order) {
+  check_count("group_by_key", "items", items);
+  if (items >= kInt32Limit) refuse("group_by_key", "{} items, at most 2^31 - 1 can be held", items);
+  if (key_limit > kInt32Limit || (key_limit < 1 && items > 0)) {
+    refuse("group_by_key", "key_limit {} is outside [1, 2^31]", key_limit);
+  }
+  check_array("group_by_key", "item_keys", item_keys, items);
+  check_array("group_by_key", "keys", keys, items);
+  check_array("group_by_key", "begin", begin, items + 1);
+  check_array("group_by_key", "order", order, items);
+  require_cpu(exec, "group_by_key");
+  return cpu::group_by_key(exec, item_keys, items, key_limit, keys, begin, order);
+}
+
+void sum_groups(const Exec& exec, const Groups& groups, ConstMatrix values, Matrix out) {
+  check_count("sum_groups", "groups.count", groups.count);
+  check_array("sum_groups", "groups.begin", groups.begin, groups.count);
+  check_array("sum_groups", "groups.order", groups.order, groups.count);
+  check_matrix("sum_groups", "values", values);
+  check_matrix("sum_groups", "out", out);
+  check_same_cols("sum_groups", "values", values, "out", out);
+  if (out.rows != groups.count) {
+    refuse("sum_groups", "out has {} rows for {} groups", out.rows, groups.count);
+  }
+  require_cpu(exec, "sum_groups");
+  cpu::sum_groups(exec, groups, values, out);
+}
+
+}  // namespace sketchgrad::kernels

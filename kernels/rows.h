@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+
+#include "sketchgrad/kernels/exec.h"
+#include "sketchgrad/kernels/views.h"
+
+// Rows of tables: gather, scatter, and the sort by which items that share a key are combined in a
+// fixed order.
+namespace sketchgrad::kernels {
+
+// out(i, :) = table(ids[i], :), or 0 where ids[i] == padding_id (pass -1 for none).
+// Shapes: ids [out.rows], each in [0, table.rows).
+void gather_rows(const Exec&, ConstMatrix table, const int32_t* ids, int32_t padding_id,
+                 Matrix out);
+
+// table(ids[i], :) += scale * rows(i, :). The ids must be distinct.
+void scatter_add_rows(const Exec&, ConstMatrix rows, const int32_t* ids, float scale, Matrix table);
+
+// The first i with ids[i] outside [0, limit), or -1.
+int64_t find_out_of_range(const Exec&, const int32_t* ids, int64_t count, int64_t limit);
+
+// Items grouped by key, in order of key; inside a group in order of item.
+// Group g holds items order[begin[g]] ... order[begin[g + 1] - 1], all of key keys[g].
+struct Groups {
+  int64_t count = 0;               // number of groups
+  const int32_t* keys = nullptr;   // [count]
+  const int32_t* begin = nullptr;  // [count + 1]
+  const int32_t* order = nullptr;  // [number of items]
+};
+
+// Groups `items` keys, each in [0, key_limit), by a stable radix sort: O(items), whatever
+// key_limit. The caller gives the arrays: keys [items], begin [items + 1], order [items]. items <
+// 2^31.
+Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_t key_limit,
+                    int32_t* keys, int32_t* begin, int32_t* order);
+
+// out(g, :) = sum of values(item, :) over the group's items, in order of item. Shape: out [groups,
+// D].
+void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);
+
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,28 @@
+#include "sketchgrad/kernels/rows_impl.h"
+
+namespace sketchgrad::kernels::cpu {
+
+void gather_rows(const Exec&, ConstMatrix table, const int32_t* ids, int32_t padding_id,
+                 Matrix out) {
+  impl::gather_rows(TbbPolicy{}, table, ids, padding_id, out);
+}
+
+void scatter_add_rows(const Exec&, ConstMatrix rows, const int32_t* ids, float scale,
+                      Matrix table) {
+  impl::scatter_add_rows(TbbPolicy{}, rows, ids, scale, table);
+}
+
+int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, int64_t limit) {
+  return impl::find_out_of_range(TbbPolicy{}, exec, ids, count, limit);
+}
+
+Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,
+                    int32_t* keys, int32_t* begin, int32_t* order) {
+  return impl::group_by_key(TbbPolicy{}, exec, item_keys, items, key_limit, keys, begin, order);
+}
+
+void sum_groups(const Exec&, const Groups& groups, ConstMatrix values, Matrix out) {
+  impl::sum_groups(TbbPolicy{}, groups, values, out);
+}
+
+}  // namespace sketchgrad::kernels::cpu

@@ -1,0 +1,210 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <utility>
+
+#include "sketchgrad/kernels/exec.h"
+#include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/rows.h"
+#include "sketchgrad/kernels/rows_rules.h"
+
+namespace sketchgrad::kernels {
+
+// The device bodies behind rows.h.
+namespace cpu {
+void gather_rows(const Exec&, ConstMatrix table, const int32_t* ids, int32_t padding_id,
+                 Matrix out);
+void scatter_add_rows(const Exec&, ConstMatrix rows, const int32_t* ids, float scale, Matrix table);
+int64_t find_out_of_range(const Exec&, const int32_t* ids, int64_t count, int64_t limit);
+Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_t key_limit,
+                    int32_t* keys, int32_t* begin, int32_t* order);
+void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);
+}  // namespace cpu
+
+namespace impl {
+
+template <class Policy>
+void gather_rows(const Policy& policy, ConstMatrix table, const int32_t* ids, int32_t padding_id,
+                 Matrix out) {
+  for_each_row(policy, out.rows, out.cols, GatherRow{table, ids, padding_id, out});
+}
+
+template <class Policy>
+void scatter_add_rows(const Policy& policy, ConstMatrix rows, const int32_t* ids, float scale,
+                      Matrix table) {
+  for_each_row(policy, rows.rows, rows.cols, ScatterAddRow{rows, ids, scale, table});
+}
+
+inline bool any_out_of_range(const int32_t* ids, int64_t count, OutOfRange rule) {
+  int32_t found = 0;
+#pragma omp simd reduction(| : found)
+  for (int64_t i = 0; i < count; ++i) found |= rule(ids[i]) ? 1 : 0;
+  return found != 0;
+}
+
+template <class Policy>
+int64_t find_out_of_range(const Policy& policy, const Exec& exec, const int32_t* ids, int64_t count,
+                          int64_t limit) {
+  const OutOfRange rule{static_cast<uint32_t>(std::clamp<int64_t>(limit, 0, int64_t{1} << 31))};
+  const int64_t blocks = (count + kBlockElements - 1) / kBlockElements;
+  const ScratchArray<uint8_t> found(exec, blocks, "find_out_of_range.found");
+  for_each_range(policy, count, kBlockElements, [&](int64_t begin, int64_t end) {
+    found[begin / kBlockElements] = any_out_of_range(ids + begin, end - begin, rule) ? 1 : 0;
+  });
+  for (int64_t b = 0; b < blocks; ++b) {
+    if (found[b] == 0) continue;
+    const int32_t* first = ids + b * kBlockElements;
+    return std::find_if(first, ids + std::min(count, (b + 1) * kBlockElements), rule) - ids;
+  }
+  return -1;
+}
+
+// How the radix sort cuts its work: by the number of items and by key_limit alone.
+struct RadixPlan {
+  // Chunks are counted and moved in parallel; beyond this, their histograms cost more than they
+  // save.
+  static constexpr int64_t kMaxChunks = 64;
+
+  RadixPlan(int64_t item_count, int64_t key_limit) : items(item_count) {
+    // The fewest passes, unless clearing the histogram would take longer than another pass.
+    const int max_digit_bits = items < 1024 ? 8 : 11;
+    const auto largest_key = static_cast<uint64_t>(std::max<int64_t>(key_limit, 2) - 1);
+    const int key_bits = std::bit_width(largest_key);
+    passes = (key_bits + max_digit_bits - 1) / max_digit_bits;
+    digit_bits = (key_bits + passes - 1) / passes;
+    chunks = std::clamp<int64_t>(items / kBlockElements, 1, kMaxChunks);
+    chunk_items = (items + chunks - 1) / chunks;
+  }
+  int64_t buckets() const { return int64_t{1} << digit_bits; }
+  int64_t begin(int64_t chunk) const { return std::min(items, chunk * chunk_items); }
+  int64_t end(int64_t chunk) const { return begin(chunk + 1); }
+
+  int64_t items;
+  int passes;
+  int digit_bits;
+  int64_t chunks;
+  int64_t chunk_items;
+};
+
+// One stable pass: moves in[...] to out[...] in order of the digit at `shift`.
+// `offset` holds chunks x buckets: first counts, then where a chunk's next item of a bucket goes.
+template <class Policy>
+void radix_pass(const RadixPlan& plan, int shift, const KeyedItem* in, KeyedItem* out,
+                int32_t* offset) {
+  const int64_t buckets = plan.buckets();
+  const auto digit = [mask = buckets - 1, shift](KeyedItem item) {
+    return (static_cast<int64_t>(item.key) >> shift) & mask;
+  };
+  Policy::for_each_block(plan.chunks, [=, &plan](int64_t chunk) {
+    int32_t* count = offset + chunk * buckets;
+    std::fill_n(count, buckets, 0);
+    for (int64_t i = plan.begin(chunk); i < plan.end(chunk); ++i) ++count[digit(in[i])];
+  });
+  int32_t next = 0;
+  for (int64_t bucket = 0; bucket < buckets; ++bucket) {
+    for (int64_t chunk = 0; chunk < plan.chunks; ++chunk) {
+      next += std::exchange(offset[chunk * buckets + bucket], next);
+    }
+  }
+  Policy::for_each_block(plan.chunks, [=, &plan](int64_t chunk) {
+    int32_t* position = offset + chunk * buckets;
+    for (int64_t i = plan.begin(chunk); i < plan.end(chunk); ++i) {
+      out[position[digit(in[i])]++] = in[i];
+    }
+  });
+}
+
+// Writes order, and keys and begin of the groups that begin in each chunk of `sorted`.
+template <class Policy>
+Groups split_groups(const RadixPlan& plan, const KeyedItem* sorted, int32_t* first_group,
+                    int32_t* keys, int32_t* begin, int32_t* order) {
+  const auto starts_group = [sorted](int64_t i) {
+    return i == 0 || sorted[i].key != sorted[i - 1].key;
+  };
+  Policy::for_each_block(plan.chunks, [=, &plan](int64_t chunk) {
+    int32_t groups = 0;
+    for (int64_t i = plan.begin(chunk); i < plan.end(chunk); ++i) groups += starts_group(i) ? 1 : 0;
+    first_group[chunk] = groups;
+  });
+  int32_t groups = 0;
+  for (int64_t chunk = 0; chunk < plan.chunks; ++chunk) {
+    groups += std::exchange(first_group[chunk], groups);
+  }
+  Policy::for_each_block(plan.chunks, [=, &plan](int64_t chunk) {
+    int32_t group = first_group[chunk];
+    for (int64_t i = plan.begin(chunk); i < plan.end(chunk); ++i) {
+      order[i] = sorted[i].item;
+      if (!starts_group(i)) continue;
+      keys[group] = sorted[i].key;
+      begin[group++] = static_cast<int32_t>(i);
+    }
+  });
+  begin[groups] = static_cast<int32_t>(plan.items);
+  return {groups, keys, begin, order};
+}
+
+template <class Policy>
+Groups group_by_key(const Policy& policy, const Exec& exec, const int32_t* item_keys, int64_t items,
+                    int64_t key_limit, int32_t* keys, int32_t* begin, int32_t* order) {
+  const RadixPlan plan(items, key_limit);
+  const ScratchArray<KeyedItem> buffer(exec, 2 * items, "group_by_key.items");
+  const ScratchArray<int32_t> offset(exec, plan.chunks * plan.buckets(), "group_by_key.offset");
+  KeyedItem* from = buffer.data();
+  KeyedItem* to = from + items;
+  for_each_range(policy, items, kBlockElements, [=](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) from[i] = {item_keys[i], static_cast<int32_t>(i)};
+  });
+  for (int pass = 0; pass < plan.passes; ++pass) {
+    radix_pass<Policy>(plan, pass * plan.digit_bits, from, to, offset.data());
+    std::swap(from, to);
+  }
+  return split_groups<Policy>(plan, from, offset.data(), keys, begin, order);
+}
+
+// A group with more values than this is cut into tiles of columns that are summed in parallel.
+inline constexpr int64_t kLargeGroupElements = 16 * kBlockElements;
+inline constexpr int64_t kGroupTileCols = 128;
+
+inline void sum_rows(const int32_t* items, int64_t count, ConstMatrix values, float* out) {
+  std::copy_n(values.row(items[0]), values.cols, out);
+  for (int64_t i = 1; i < count; ++i) {
+    if (i + kPrefetchRows < count)
+      prefetch_floats(values.row(items[i + kPrefetchRows]), values.cols);
+    const float* row = values.row(items[i]);
+#pragma omp simd
+    for (int64_t c = 0; c < values.cols; ++c) out[c] += row[c];
+  }
+}
+
+template <class Policy>
+void sum_group(const Policy& policy, const Groups& groups, int64_t g, ConstMatrix values,
+               Matrix out) {
+  const int32_t* items = groups.order + groups.begin[g];
+  const int64_t count = groups.begin[g + 1] - groups.begin[g];
+  const int64_t tile = count * values.cols > kLargeGroupElements ? kGroupTileCols : values.cols;
+  for_each_range(policy, values.cols, tile, [&](int64_t begin, int64_t end) {
+    sum_rows(items, count, values.columns(begin, end - begin), out.row(g) + begin);
+  });
+}
+
+// Cut by items, not by groups: a task takes the groups that begin among its items, so that groups
+// of any size spread evenly.
+template <class Policy>
+void sum_groups(const Policy& policy, const Groups& groups, ConstMatrix values, Matrix out) {
+  if (groups.count == 0 || values.cols == 0) return;
+  const auto first_group_from = [&](int64_t item) {
+    return std::lower_bound(groups.begin, groups.begin + groups.count, item) - groups.begin;
+  };
+  const int64_t items = groups.begin[groups.count];
+  for_each_range(policy, items, kBlockElements / values.cols, [&](int64_t begin, int64_t end) {
+    const int64_t last = first_group_from(end);
+    for (int64_t g = first_group_from(begin); g < last; ++g) {
+      sum_group(policy, groups, g, values, out);
+    }
+  });
+}
+
+}  // namespace impl
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+
+#include "sketchgrad/kernels/macros.h"
+#include "sketchgrad/kernels/prefetch.h"
+#include "sketchgrad/kernels/views.h"
+
+namespace sketchgrad::kernels {
+
+// Loop bodies for for_each_row.
+struct GatherRow {
+  ConstMatrix table;
+  const int32_t* ids;
+  int32_t padding_id;
+  Matrix out;
+
+  struct Column {
+    const float* in;  // null: a padding row
+    float* out;
+    SG_HD void operator()(int64_t c) const { out[c] = in == nullptr ? 0.0f : in[c]; }
+  };
+  SG_HD Column operator()(int64_t r) const {
+    return {ids[r] == padding_id ? nullptr : table.row(ids[r]), out.row(r)};
+  }
+  void prefetch(int64_t r) const {
+    if (ids[r] != padding_id) prefetch_floats(table.row(ids[r]), table.cols);
+  }
+};
+
+struct ScatterAddRow {
+  ConstMatrix rows;
+  const int32_t* ids;
+  float scale;
+  Matrix table;
+
+  struct Column {
+    const float* in;
+    float scale;
+    float* out;
+    SG_HD void operator()(int64_t c) const { out[c] += scale * in[c]; }
+  };
+  SG_HD Column operator()(int64_t r) const { return {rows.row(r), scale, table.row(ids[r])}; }
+  void prefetch(int64_t r) const { prefetch_floats(table.row(ids[r]), table.cols); }
+};
+
+// Negative ids are above every limit once they are taken as unsigned.
+struct OutOfRange {
+  uint32_t limit;
+  SG_HD bool operator()(int32_t id) const { return static_cast<uint32_t>(id) >= limit; }
+};
+
+struct KeyedItem {
+  int32_t key;
+  int32_t item;
+};
+
+}  // namespace sketchgrad::kernels

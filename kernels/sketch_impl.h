@@ -1,0 +1,258 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/sketch.h"
+
+namespace sketchgrad::kernels {
+
+// Fills slots of one depth; the group keys are the buckets without the sign.
+struct SlotElement {
+  uint64_t seed;
+  int32_t depth_index;
+  int64_t width;
+  const int32_t* ids;
+  Slot* slots;
+  int32_t* buckets;
+  SG_HD void operator()(int64_t r) const {
+    const Slot slot = sketch_slot(seed, depth_index, ids != nullptr ? ids[r] : r, width);
+    slots[r] = slot;
+    buckets[r] = static_cast<int32_t>(slot_bucket(slot));
+  }
+};
+
+template <int kDepth, Combine kCombine>
+struct EstimateElement {
+  const float* bucket[kDepth];
+  float sign[kDepth];  // scale included
+  float* estimate;
+  SG_HD void operator()(int64_t c) const {
+    float v[kDepth];
+    for (int j = 0; j < kDepth; ++j) v[j] = sign[j] * bucket[j][c];
+    if constexpr (kDepth == 1) {
+      estimate[c] = v[0];
+    } else if constexpr (kCombine == Combine::minimum) {
+      float result = v[0];
+      for (int j = 1; j < kDepth; ++j) result = v[j] < result ? v[j] : result;
+      estimate[c] = result;
+    } else if constexpr (kCombine == Combine::mean) {
+      float result = v[0];
+      for (int j = 1; j < kDepth; ++j) result += v[j];
+      estimate[c] = result * (1.0f / kDepth);
+    } else if constexpr (kDepth == 3) {
+      estimate[c] = combine_median3(v[0], v[1], v[2]);
+    } else {
+      estimate[c] = combine_median(v, kDepth);
+    }
+  }
+};
+
+template <int kDepth, Combine kCombine>
+struct EstimateRow {
+  SketchView sketch;
+  const Slot* slots;
+  int64_t rows;
+  bool with_signs;
+  float scale;
+  Matrix estimate;
+  SG_HD EstimateElement<kDepth, kCombine> operator()(int64_t r) const {
+    EstimateElement<kDepth, kCombine> element;
+    for (int j = 0; j < kDepth; ++j) {
+      const Slot slot = slots[j * rows + r];
+      element.bucket[j] = sketch.bucket(j, slot_bucket(slot));
+      element.sign[j] = with_signs ? scale * slot_sign(slot) : scale;
+    }
+    element.estimate = estimate.row(r);
+    return element;
+  }
+};
+
+template <int kDepth, class Policy>
+void sketch_estimate_depth(const Policy& policy, SketchView sketch, const SketchPlan& plan,
+                           Combine combine, bool with_signs, float scale, Matrix estimate) {
+  if (plan.depth != kDepth) {
+    if constexpr (kDepth < kMaxSketchDepth) {
+      sketch_estimate_depth<kDepth + 1>(policy, sketch, plan, combine, with_signs, scale, estimate);
+    }
+    return;
+  }
+  const auto run = [&]<Combine kCombine>() {
+    for_each_row(
+        policy, plan.rows, sketch.dim,
+        EstimateRow<kDepth, kCombine>{sketch, plan.slots, plan.rows, with_signs, scale, estimate});
+  };
+  if (combine == Combine::minimum) {
+    run.template operator()<Combine::minimum>();
+  } else if (combine == Combine::mean) {
+    run.template operator()<Combine::mean>();
+  } else {
+    run.template operator()<Combine::median>();
+  }
+}
+
+template <class Policy>
+void sketch_estimate_impl(const Policy& policy, SketchView sketch, const SketchPlan& plan,
+                          Combine combine, bool with_signs, float scale, Matrix estimate) {
+  sketch_estimate_depth<1>(policy, sketch, plan, combine, with_signs, scale, estimate);
+}
+
+// One row of sketch_estimate_trusted. A CUDA warp does the same with a shuffle for the two sums.
+template <int kDepth>
+struct TrustedEstimateRow {
+  EstimateRow<kDepth, Combine::median> readings;
+  TrustRule rule;
+  float* decay;
+  float* scale;
+  SG_HD void operator()(int64_t r) const {
+    const EstimateElement<kDepth, Combine::median> element = readings(r);
+    const int64_t columns = readings.sketch.dim;
+    float noise = 0.0f;
+    float power = 0.0f;
+#pragma omp simd reduction(+ : noise, power)
+    for (int64_t c = 0; c < columns; ++c) {
+      element(c);
+      float mean = 0.0f;
+      for (int j = 0; j < kDepth; ++j) mean += element.sign[j] * element.bucket[j][c];
+      mean *= 1.0f / kDepth;
+      for (int j = 0; j < kDepth; ++j) {
+        const float difference = element.sign[j] * element.bucket[j][c] - mean;
+        noise += difference * difference;
+      }
+      power += element.estimate[c] * element.estimate[c];
+    }
+    const float trust = james_stein_trust(noise / (kDepth * (kDepth - 1)), power);
+    decay[r] = trust * rule.gamma;
+    scale[r] = rule.mass - decay[r] * rule.previous_mass;
+  }
+};
+
+template <int kDepth, class Policy>
+void sketch_estimate_trusted_depth(const Policy& policy, SketchView sketch, const SketchPlan& plan,
+                                   const TrustRule& rule, Matrix estimate, float* decay,
+                                   float* scale) {
+  if (plan.depth != kDepth) {
+    if constexpr (kDepth < kMaxSketchDepth) {
+      sketch_estimate_trusted_depth<kDepth + 1>(policy, sketch, plan, rule, estimate, decay, scale);
+    }
+    return;
+  }
+  const TrustedEstimateRow<kDepth> row{
+      {sketch, plan.slots, plan.rows, true, 1.0f, estimate}, rule, decay, scale};
+  for_each_range(policy, plan.rows, kBlockElements / sketch.dim, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) row(r);
+  });
+}
+
+template <class Policy>
+void sketch_estimate_trusted_impl(const Policy& policy, SketchView sketch, const SketchPlan& plan,
+                                  const TrustRule& rule, Matrix estimate, float* decay,
+                                  float* scale) {
+  sketch_estimate_trusted_depth<2>(policy, sketch, plan, rule, estimate, decay, scale);
+}
+
+struct RowScaleElement {
+  const int32_t* ids;
+  const float* mean_inputs;
+  Accumulate accumulate;
+  float* rho;
+  float* decay;
+  float* estimate_weight;
+  float* input_weight;
+  SG_HD void operator()(int64_t r) const {
+    const int64_t id = ids != nullptr ? ids[r] : r;
+    const float kept = accumulate.decay * rho[id];
+    const float updated = kept + accumulate.scale * mean_inputs[r];
+    // Below this, 1 / rho would leave the finite numbers.
+    const bool usable = updated > 1e-35f;
+    rho[id] = updated;
+    decay[r] = kept;
+    estimate_weight[r] = usable ? kept / updated - 1.0f : 0.0f;
+    input_weight[r] = usable ? accumulate.scale / updated : 0.0f;
+  }
+};
+
+// One bucket's columns [begin, end), at most kColumns of them. kColumns = 1 is the body of a CUDA
+// thread; the CPU takes wider pieces, whose inner loops over columns vectorise.
+template <int kColumns>
+struct BucketWriter {
+  SketchView sketch;
+  const Slot* slots;  // of this depth
+  int32_t depth_index;
+  bool with_signs;
+  Groups groups;
+  SketchWrite write;
+  ConstMatrix estimate;
+  ConstMatrix gradient;
+
+  SG_HD void operator()(int64_t group, int64_t begin, int64_t end) const {
+    const int32_t first = groups.begin[group];
+    const int32_t last = groups.begin[group + 1];
+    const int64_t count = end - begin;
+    float sum[kColumns];
+    for (int64_t c = 0; c < count; ++c) sum[c] = 0.0f;
+    for (int32_t item = first; item < last; ++item) {
+      const int64_t r = groups.order[item];
+      const float sign = with_signs ? slot_sign(slots[r]) : 1.0f;
+      const float estimate_weight = sign * write.estimate_weight.at(r);
+      const float input_weight = sign * write.input_weight.at(r);
+      const float* e = estimate.row(r) + begin;
+      const float* g = gradient.row(r) + begin;
+      const bool squared = write.accumulate.squared;
+#pragma omp simd
+      for (int64_t c = 0; c < count; ++c) {
+        const float input = squared ? g[c] * g[c] : g[c];
+        sum[c] += estimate_weight * e[c] + input_weight * input;
+      }
+    }
+    const float rows = static_cast<float>(last - first);
+    const float keep = 1.0f + rows * write.cell_decay;
+    const float weight = write.mean ? 1.0f / rows : 1.0f;
+    const float floor = write.clamp_at_zero ? 0.0f : -INFINITY;
+    float* cell = sketch.bucket(depth_index, groups.keys[group]) + begin;
+#pragma omp simd
+    for (int64_t c = 0; c < count; ++c) {
+      const float value = keep * cell[c] + weight * sum[c];
+      cell[c] = value > floor ? value : floor;
+    }
+  }
+};
+
+inline constexpr int kBucketColumns = 256;
+
+template <class Policy>
+void sketch_write_impl(const Policy& policy, SketchView sketch, const SketchPlan& plan,
+                       bool with_signs, const SketchWrite& write, ConstMatrix estimate,
+                       ConstMatrix gradient) {
+  const int64_t pieces = (sketch.dim + kBucketColumns - 1) / kBucketColumns;
+  for (int32_t j = 0; j < plan.depth; ++j) {
+    const Groups& groups = plan.groups[static_cast<size_t>(j)];
+    if (groups.count == 0) continue;
+    const BucketWriter<kBucketColumns> writer{
+        sketch, plan.slots + j * plan.rows, j, with_signs, groups, write, estimate, gradient};
+    const int64_t elements_per_group = std::max<int64_t>(1, plan.rows / groups.count) *
+                                       std::min<int64_t>(sketch.dim, kBucketColumns);
+    for_each_range(policy, groups.count * pieces, kBlockElements / elements_per_group,
+                   [&](int64_t task_begin, int64_t task_end) {
+                     for (int64_t task = task_begin; task < task_end; ++task) {
+                       const int64_t begin = task % pieces * kBucketColumns;
+                       writer(task / pieces, begin,
+                              std::min<int64_t>(sketch.dim, begin + kBucketColumns));
+                     }
+                   });
+  }
+}
+
+namespace cpu {
+void sketch_slots(const Exec&, const SlotElement& element, int64_t rows);
+void sketch_estimate(const Exec&, SketchView, const SketchPlan&, Combine, bool with_signs,
+                     float scale, Matrix estimate);
+void sketch_estimate_trusted(const Exec&, SketchView, const SketchPlan&, const TrustRule&,
+                             Matrix estimate, float* decay, float* scale);
+void row_scale_coefficients(const Exec&, const RowScaleElement& element, int64_t count);
+void sketch_write(const Exec&, SketchView, const SketchPlan&, bool with_signs, const SketchWrite&,
+                  ConstMatrix estimate, ConstMatrix gradient);
+}  // namespace cpu
+
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,64 @@
+#include "sketchgrad/kernels/softmax.h"
+
+#include "sketchgrad/kernels/check.h"
+#include "sketchgrad/kernels/dispatch.h"
+#include "sketchgrad/kernels/softmax_impl.h"
+
+namespace sketchgrad::kernels {
+
+namespace {
+
+void check_state(const char* op, OnlineSoftmax state, int64_t tokens) {
+  check_count(op, "tokens", tokens);
+  check_array(op, "max", state.max, tokens);
+  check_array(op, "sum", state.sum, tokens);
+  check_array(op, "target_logit", state.target_logit, tokens);
+}
+
+void check_chunk(const char* op, ConstMatrix logits, int64_t vocab_begin, const int32_t* targets,
+                 OnlineSoftmax state) {
+  check_matrix(op, "logits", logits);
+  check_count(op, "vocab_begin", vocab_begin);
+  check_array(op, "targets", targets, logits.rows);
+  check_state(op, state, logits.rows);
+}
+
+}  // namespace
+
+void online_softmax_begin(const Exec& exec, OnlineSoftmax state, int64_t tokens) {
+  check_state("online_softmax_begin", state, tokens);
+  require_cpu(exec, "online_softmax_begin");
+  cpu::online_softmax_begin(exec, state, tokens);
+}
+
+void online_softmax_update(const Exec& exec, Matrix logits, const float* bias, int64_t vocab_begin,
+                           const int32_t* targets, OnlineSoftmax state) {
+  check_chunk("online_softmax_update", logits, vocab_begin, targets, state);
+  require_cpu(exec, "online_softmax_update");
+  cpu::online_softmax_update(exec, logits, bias, vocab_begin, targets, state);
+}
+
+void online_softmax_losses(const Exec& exec, OnlineSoftmax state, const int32_t* targets,
+                           int64_t tokens, float* losses) {
+  check_state("online_softmax_losses", state, tokens);
+  check_array("online_softmax_losses", "targets", targets, tokens);
+  check_array("online_softmax_losses", "losses", losses, tokens);
+  require_cpu(exec, "online_softmax_losses");
+  cpu::online_softmax_losses(exec, state, targets, tokens, losses);
+}
+
+void softmax_cross_entropy_gradient(const Exec& exec, Matrix logits, const float* bias,
+                                    int64_t vocab_begin, const int32_t* targets,
+                                    OnlineSoftmax state, float scale) {
+  check_chunk("softmax_cross_entropy_gradient", logits, vocab_begin, targets, state);
+  require_cpu(exec, "softmax_cross_entropy_gradient");
+  cpu::softmax_cross_entropy_gradient(exec, logits, bias, vocab_begin, targets, state, scale);
+}
+
+void log_softmax(const Exec& exec, Matrix logits) {
+  check_matrix("log_softmax", "logits", logits);
+  require_cpu(exec, "log_softmax");
+  cpu::log_softmax(exec, logits);
+}
+
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+
+#include "sketchgrad/kernels/exec.h"
+#include "sketchgrad/kernels/views.h"
+
+// Softmax cross-entropy in pieces, so that a layer can walk tokens x vocabulary in chunks that are
+// never held in full. For token t with logits l over the vocabulary V and target y:
+//   loss_t = log(sum_v exp(l_v)) - l_y,   d loss_t / d l_v = exp(l_v) / sum exp - [v == y].
+namespace sketchgrad::kernels {
+
+inline constexpr int32_t kIgnoredTarget = -1;
+
+// Running log-sum-exp of each token over the vocabulary chunks seen so far.
+struct OnlineSoftmax {
+  float* max = nullptr;           // [tokens], starts at -infinity
+  float* sum = nullptr;           // [tokens], sum of exp(l - max), starts at 0
+  float* target_logit = nullptr;  // [tokens], -infinity until the target's chunk passes
+};
+
+void online_softmax_begin(const Exec&, OnlineSoftmax, int64_t tokens);
+
+// Takes in the chunk logits [tokens, chunk] of vocabulary ids vocab_begin ... vocab_begin + chunk
+// - 1. `bias` [chunk] is added to the logits in place first; null for none.
+void online_softmax_update(const Exec&, Matrix logits, const float* bias, int64_t vocab_begin,
+                           const int32_t* targets, OnlineSoftmax);
+
+// losses[t] = loss of token t, 0 where targets[t] == kIgnoredTarget.
+void online_softmax_losses(const Exec&, OnlineSoftmax, const int32_t* targets, int64_t tokens,
+                           float* losses);
+
+// In place: logits -> scale * d loss_t / d logit (0 for ignored tokens). `bias` is added first
+// where not null (pass null if the chunk already holds it).
+void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bias,
+                                    int64_t vocab_begin, const int32_t* targets, OnlineSoftmax,
+                                    float scale);
+
+// In place: logits -> log-probabilities of complete rows.
+void log_softmax(const Exec&, Matrix logits);
+
+}  // namespace sketchgrad::kernels

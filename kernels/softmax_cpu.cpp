@@ -1,0 +1,28 @@
+#include "sketchgrad/kernels/softmax_impl.h"
+
+namespace sketchgrad::kernels::cpu {
+
+void online_softmax_begin(const Exec&, OnlineSoftmax state, int64_t tokens) {
+  impl::online_softmax_begin(TbbPolicy{}, state, tokens);
+}
+
+void online_softmax_update(const Exec&, Matrix logits, const float* bias, int64_t vocab_begin,
+                           const int32_t* targets, OnlineSoftmax state) {
+  impl::online_softmax_update(TbbPolicy{}, logits, bias, vocab_begin, targets, state);
+}
+
+void online_softmax_losses(const Exec&, OnlineSoftmax state, const int32_t* targets, int64_t tokens,
+                           float* losses) {
+  impl::online_softmax_losses(TbbPolicy{}, state, targets, tokens, losses);
+}
+
+void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bias,
+                                    int64_t vocab_begin, const int32_t* targets,
+                                    OnlineSoftmax state, float scale) {
+  impl::softmax_cross_entropy_gradient(TbbPolicy{}, logits, bias, vocab_begin, targets, state,
+                                       scale);
+}
+
+void log_softmax(const Exec&, Matrix logits) { impl::log_softmax(TbbPolicy{}, logits); }
+
+}  // namespace sketchgrad::kernels::cpu

@@ -1,0 +1,127 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/softmax.h"
+#include "sketchgrad/kernels/softmax_rules.h"
+
+namespace sketchgrad::kernels {
+
+// The device bodies behind softmax.h. Requires what softmax.cpp has checked.
+namespace cpu {
+void online_softmax_begin(const Exec&, OnlineSoftmax, int64_t tokens);
+void online_softmax_update(const Exec&, Matrix logits, const float* bias, int64_t vocab_begin,
+                           const int32_t* targets, OnlineSoftmax);
+void online_softmax_losses(const Exec&, OnlineSoftmax, const int32_t* targets, int64_t tokens,
+                           float* losses);
+void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bias,
+                                    int64_t vocab_begin, const int32_t* targets, OnlineSoftmax,
+                                    float scale);
+void log_softmax(const Exec&, Matrix logits);
+}  // namespace cpu
+
+namespace impl {
+
+template <class Policy>
+void online_softmax_begin(const Policy& policy, OnlineSoftmax state, int64_t tokens) {
+  for_each(policy, tokens, BeginSoftmax{state});
+}
+
+template <class Policy>
+void online_softmax_losses(const Policy& policy, OnlineSoftmax state, const int32_t* targets,
+                           int64_t tokens, float* losses) {
+  for_each(policy, tokens, SoftmaxLoss{state, targets, losses});
+}
+
+template <class Policy>
+void softmax_cross_entropy_gradient(const Policy& policy, Matrix logits, const float* bias,
+                                    int64_t vocab_begin, const int32_t* targets,
+                                    OnlineSoftmax state, float scale) {
+  if (bias != nullptr) {
+    for_each_row(policy, logits.rows, logits.cols,
+                 SoftmaxProbability<true>{logits, bias, targets, state, scale});
+  } else {
+    for_each_row(policy, logits.rows, logits.cols,
+                 SoftmaxProbability<false>{logits, bias, targets, state, scale});
+  }
+  for_each(policy, logits.rows, SoftmaxTargetGradient{logits, vocab_begin, targets, scale});
+}
+
+// Row reductions of the CPU. CUDA has its own (softmax_cuda.cu), over the same rules.
+
+// Columns that are read twice, for the maximum and for the sum: they stay in the first-level cache.
+inline constexpr int64_t kSoftmaxBlock = 2048;
+
+inline float add_bias_and_find_max(float* logits, const float* bias, int64_t count) {
+  float max = -INFINITY;
+  if (bias != nullptr) {
+#pragma omp simd reduction(max : max)
+    for (int64_t c = 0; c < count; ++c) {
+      logits[c] += bias[c];
+      max = logits[c] > max ? logits[c] : max;
+    }
+  } else {
+#pragma omp simd reduction(max : max)
+    for (int64_t c = 0; c < count; ++c) max = logits[c] > max ? logits[c] : max;
+  }
+  return max;
+}
+
+inline float sum_of_shifted_exp(const float* logits, int64_t count, float shift) {
+  float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t c = 0; c < count; ++c) sum += fast_exp(logits[c] - shift);
+  return sum;
+}
+
+// Adds `bias` to the logits where it is not null, and takes them into `state`.
+inline LogSumExp log_sum_exp(float* logits, const float* bias, int64_t count, LogSumExp state) {
+  for (int64_t begin = 0; begin < count; begin += kSoftmaxBlock) {
+    const int64_t size = std::min(kSoftmaxBlock, count - begin);
+    float* const block = logits + begin;
+    const float max = add_bias_and_find_max(block, bias == nullptr ? nullptr : bias + begin, size);
+    state = merge(state, {max, sum_of_shifted_exp(block, size, softmax_shift(max))});
+  }
+  return state;
+}
+
+template <class Policy>
+void online_softmax_update(const Policy& policy, Matrix logits, const float* bias,
+                           int64_t vocab_begin, const int32_t* targets, OnlineSoftmax state) {
+  if (logits.cols == 0) return;
+  for_each_range(
+      policy, logits.rows, kBlockElements / logits.cols, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) {
+          const LogSumExp seen =
+              log_sum_exp(logits.row(t), bias, logits.cols, {state.max[t], state.sum[t]});
+          state.max[t] = seen.max;
+          state.sum[t] = seen.sum;
+          const int64_t c = targets[t] - vocab_begin;
+          if (targets[t] != kIgnoredTarget && c >= 0 && c < logits.cols) {
+            state.target_logit[t] = logits(t, c);
+          }
+        }
+      });
+}
+
+template <class Policy>
+void log_softmax(const Policy& policy, Matrix logits) {
+  if (logits.cols == 0) return;
+  for_each_range(policy, logits.rows, kBlockElements / logits.cols,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t r = begin; r < end; ++r) {
+                     float* const row = logits.row(r);
+                     const LogSumExp all = log_sum_exp(row, nullptr, logits.cols, {});
+                     const float log_sum = std::log(all.sum);
+#pragma omp simd
+                     for (int64_t c = 0; c < logits.cols; ++c) {
+                       row[c] = log_probability(row[c], all.max, log_sum);
+                     }
+                   }
+                 });
+}
+
+}  // namespace impl
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <tbb/parallel_for.h>
+
+#include <cstdint>
+
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace sketchgrad::kernels {
+
+#if defined(__SANITIZE_THREAD__)
+// Tells the thread sanitizer what the packaged TBB, which is not instrumented, hides from it: tasks
+// begin after the fork and end before the join. Among themselves they stay unordered.
+class ForkJoin {
+ public:
+  ForkJoin() { __tsan_release(&fork_); }
+  ~ForkJoin() { __tsan_acquire(&join_); }
+  template <class Body>
+  void task(const Body& body) {
+    __tsan_acquire(&fork_);
+    body();
+    __tsan_release(&join_);
+  }
+
+ private:
+  char fork_ = 0;
+  char join_ = 0;
+};
+#else
+struct ForkJoin {
+  template <class Body>
+  void task(const Body& body) {
+    body();
+  }
+};
+#endif
+
+// The CPU backend's loop policy (see for_each.h). Calls may be nested.
+struct TbbPolicy {
+  template <class Body>  // body(block)
+  static void for_each_block(int64_t blocks, const Body& body) {
+    if (blocks == 1) {
+      body(int64_t{0});
+      return;
+    }
+    ForkJoin fork_join;
+    tbb::parallel_for(int64_t{0}, blocks, [&](int64_t b) { fork_join.task([&] { body(b); }); });
+  }
+};
+
+}  // namespace sketchgrad::kernels

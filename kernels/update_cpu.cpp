@@ -1,0 +1,11 @@
+#include "sketchgrad/kernels/update_impl.h"
+
+namespace sketchgrad::kernels::cpu {
+
+void update_rows(const Exec&, const UpdateRule& rule, const StateAccess& first,
+                 const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
+                 Matrix parameter) {
+  update_rows_impl(TbbPolicy{}, rule, first, second, ids, gradient, parameter);
+}
+
+}  // namespace sketchgrad::kernels::cpu

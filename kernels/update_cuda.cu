@@ -1,0 +1,12 @@
+#include "sketchgrad/kernels/cuda_policy.cuh"
+#include "sketchgrad/kernels/update_impl.h"
+
+namespace sketchgrad::kernels::cuda {
+
+void update_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
+                 const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
+                 Matrix parameter) {
+  update_rows_impl(CudaPolicy{exec}, rule, first, second, ids, gradient, parameter);
+}
+
+}  // namespace sketchgrad::kernels::cuda

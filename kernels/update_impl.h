@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <variant>
+
+#include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/update.h"
+
+namespace sketchgrad::kernels {
+
+namespace cpu {
+void update_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+                 const int32_t* ids, ConstMatrix gradient, Matrix parameter);
+}
+namespace cuda {
+void update_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+                 const int32_t* ids, ConstMatrix gradient, Matrix parameter);
+}
+
+template <class Rule, class First, class Second>
+struct UpdateElement {
+  Rule rule;
+  typename First::Row first;
+  typename Second::Row second;
+  const float* gradient;
+  float* parameter;
+  SG_HD void operator()(int64_t c) const {
+    const float g = gradient[c];
+    parameter[c] = rule(parameter[c], g, first(c, g), second(c, g));
+  }
+};
+
+template <class Rule, class First, class Second>
+struct UpdateRow {
+  Rule rule;
+  First first;
+  Second second;
+  const int32_t* ids;
+  ConstMatrix gradient;
+  Matrix parameter;
+  SG_HD UpdateElement<Rule, First, Second> operator()(int64_t r) const {
+    const int64_t id = ids != nullptr ? ids[r] : r;
+    return {rule, first.row(r, id), second.row(r, id), gradient.row(r), parameter.row(id)};
+  }
+};
+
+template <class Policy>
+void update_rows_impl(const Policy& policy, const UpdateRule& any_rule,
+                      const StateAccess& any_first, const StateAccess& any_second,
+                      const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
+  std::visit(
+      [&](const auto& rule, const auto& first, const auto& second) {
+        for_each_row(policy, gradient.rows, gradient.cols,
+                     UpdateRow<std::decay_t<decltype(rule)>, std::decay_t<decltype(first)>,
+                               std::decay_t<decltype(second)>>{rule, first, second, ids, gradient,
+                                                               parameter});
+      },
+      any_rule, any_first, any_second);
+}
+
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <variant>
+
+#include "sketchgrad/kernels/macros.h"
+#include "sketchgrad/kernels/views.h"
+
+// The per-element mathematics of optimizer steps: `rules` (how a parameter moves, given its
+// auxiliary values) and `accesses` (how an auxiliary value is advanced and read). update.h combines
+// any rule with any two accesses.
+namespace sketchgrad::kernels {
+
+// How an auxiliary variable takes in a gradient: x <- decay * x + scale * u, u = g or g^2.
+struct Accumulate {
+  float decay = 0;
+  float scale = 1;
+  bool squared = false;
+
+  SG_HD float input(float g) const { return squared ? g * g : g; }
+};
+
+// ---- Rules: the parameter's new value from w, its gradient g, first moment m and second moment v.
+
+// w - lr g
+struct SgdRule {
+  float learning_rate;
+  SG_HD float operator()(float w, float g, float, float) const { return w - learning_rate * g; }
+};
+
+// Heavy ball (Polyak 1964): m <- momentum m + g, w - lr m. Nesterov (Sutskever et al. 2013):
+// w - lr (g + momentum m).
+struct MomentumRule {
+  float learning_rate;
+  float gradient_weight;  // 0, or 1 for Nesterov
+  float momentum_weight;  // 1, or the momentum for Nesterov
+  SG_HD float operator()(float w, float g, float m, float) const {
+    return w - learning_rate * (gradient_weight * g + momentum_weight * m);
+  }
+};
+
+// Adagrad (Duchi et al. 2011: v <- v + g^2) and RMSprop (Tieleman & Hinton 2012: v an average of
+// g^2): w - lr g / (sqrt(v) + epsilon). As in PyTorch epsilon stands outside the root; the
+// count-sketch paper's Algorithm 3 has it inside.
+struct RootScaledRule {
+  float learning_rate;
+  float epsilon;
+  SG_HD float operator()(float w, float g, float, float v) const {
+    return w - learning_rate * g / (sqrtf(v) + epsilon);
+  }
+};
+
+// Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019):
+//   w (1 - lr weight_decay) - lr (m / c1) / (sqrt(v / c2) + epsilon),  c_k = 1 - beta_k^t.
+struct AdamRule {
+  float step_size;                // lr / c1
+  float inverse_sqrt_correction;  // 1 / sqrt(c2)
+  float epsilon;
+  float keep;  // 1 - lr weight_decay
+  SG_HD float operator()(float w, float, float m, float v) const {
+    return keep * w - step_size * m / (sqrtf(v) * inverse_sqrt_correction + epsilon);
+  }
+};
+
+using UpdateRule = std::variant<SgdRule, MomentumRule, RootScaledRule, AdamRule>;
+
+// ---- Accesses. row(r, id) gives a functor of (column, gradient) for entry r of the step, table
+// row id.
+
+// No state: the value is the gradient (the first moment of Adam at beta1 = 0).
+struct NoState {
+  struct Row {
+    SG_HD float operator()(int64_t, float g) const { return g; }
+  };
+  SG_HD Row row(int64_t, int64_t) const { return {}; }
+};
+
+// One float an element, advanced in place.
+struct DenseState {
+  Matrix state;  // [table rows, columns]
+  Accumulate accumulate;
+  struct Row {
+    float* x;
+    Accumulate accumulate;
+    SG_HD float operator()(int64_t c, float g) const {
+      const float value = accumulate.decay * x[c] + accumulate.scale * accumulate.input(g);
+      x[c] = value;
+      return value;
+    }
+  };
+  SG_HD Row row(int64_t, int64_t id) const { return {state.row(id), accumulate}; }
+};
+
+// A coefficient that is the same for all entries of a step or has one value an entry.
+struct RowCoefficient {
+  float constant = 0;
+  const float* per_row = nullptr;
+  SG_HD float at(int64_t r) const { return per_row != nullptr ? per_row[r] : constant; }
+};
+
+// A memory that has advanced its own state and left an estimate of the old value for each entry:
+// x = decay * estimate + scale * u.
+struct EstimatedState {
+  ConstMatrix estimate;  // [entries, columns]
+  RowCoefficient decay;
+  RowCoefficient scale;
+  Accumulate accumulate;  // only its input() is used
+  struct Row {
+    const float* estimate;
+    float decay;
+    float scale;
+    Accumulate accumulate;
+    SG_HD float operator()(int64_t c, float g) const {
+      return decay * estimate[c] + scale * accumulate.input(g);
+    }
+  };
+  SG_HD Row row(int64_t r, int64_t) const {
+    return {estimate.row(r), decay.at(r), scale.at(r), accumulate};
+  }
+};
+
+using StateAccess = std::variant<NoState, DenseState, EstimatedState>;
+
+}  // namespace sketchgrad::kernels

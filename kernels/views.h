@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "sketchgrad/kernels/macros.h"
+
+namespace sketchgrad::kernels {
+
+// Row-major matrix that somebody else owns: element (r, c) lies at data[r * stride + c].
+template <class T>
+struct MatrixView {
+  T* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+
+  SG_HD T* row(int64_t r) const { return data + r * stride; }
+  SG_HD T& operator()(int64_t r, int64_t c) const { return data[r * stride + c]; }
+  // Columns [begin, begin + count).
+  SG_HD MatrixView columns(int64_t begin, int64_t count) const {
+    return {data + begin, rows, count, stride};
+  }
+  // Rows [begin, begin + count).
+  SG_HD MatrixView row_range(int64_t begin, int64_t count) const {
+    return {data + begin * stride, count, cols, stride};
+  }
+  SG_HD operator MatrixView<const T>() const
+    requires(!std::is_const_v<T>)
+  {
+    return {data, rows, cols, stride};
+  }
+};
+
+using Matrix = MatrixView<float>;
+using ConstMatrix = MatrixView<const float>;
+
+template <class T>
+SG_HD MatrixView<T> contiguous(T* data, int64_t rows, int64_t cols) {
+  return {data, rows, cols, cols};
+}
+
+}  // namespace sketchgrad::kernels

@@ -1,0 +1,113 @@
+#include "sketchgrad/kernels/reduce.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/reduce_impl.h"
+#include "sketchgrad/tests/kernels/arrays.h"
+#include "sketchgrad/tests/support/test_exec.h"
+
+using namespace sketchgrad;
+using namespace sketchgrad::kernels;
+using namespace sketchgrad::test;
+
+TEST_CASE("reduce: sums and sums of squares") {
+  const Exec exec = cpu_exec();
+  for (const int64_t count :
+       {int64_t{0}, int64_t{1}, int64_t{7}, int64_t{33}, kBlockElements, 3 * kBlockElements + 5}) {
+    CAPTURE(count);
+    const std::vector<float> in = random_floats(count, 1);
+    double expected_sum = 0, expected_squares = 0, magnitude = 0;
+    for (const float x : in) {
+      expected_sum += x;
+      magnitude += std::abs(x);
+      expected_squares += double{x} * x;
+    }
+    const double tolerance = 1e-12 * magnitude;
+    CHECK(std::abs(sum(exec, in.data(), count) - expected_sum) <= tolerance);
+    CHECK(std::abs(sum_of_squares(exec, in.data(), count) - expected_squares) <= tolerance);
+  }
+}
+
+TEST_CASE("reduce: squares neither vanish nor overflow") {
+  const std::vector<float> small(100, 1e-30f), large(100, 1e30f);
+  CHECK(sum_of_squares(cpu_exec(), small.data(), 100) == doctest::Approx(1e-58).epsilon(1e-6));
+  CHECK(sum_of_squares(cpu_exec(), large.data(), 100) == doctest::Approx(1e62).epsilon(1e-6));
+}
+
+TEST_CASE("reduce: NaN and infinity reach the sum") {
+  std::vector<float> in(1000, 1.0f);
+  in[777] = INFINITY;
+  CHECK(std::isinf(sum(cpu_exec(), in.data(), 1000)));
+  in[3] = NAN;
+  CHECK(std::isnan(sum(cpu_exec(), in.data(), 1000)));
+  CHECK(std::isnan(sum_of_squares(cpu_exec(), in.data(), 1000)));
+}
+
+TEST_CASE("reduce: column sums and row mean squares of strided matrices") {
+  const Exec exec = cpu_exec();
+  for (const int64_t rows : {0, 1, 255, 1000}) {
+    for (const int64_t cols : {1, 7, 33, 2500}) {
+      CAPTURE(rows);
+      CAPTURE(cols);
+      const int64_t stride = cols + 3;
+      const std::vector<float> in = random_floats(rows * stride, 2);
+      const ConstMatrix matrix{in.data(), rows, cols, stride};
+      const std::vector<float> before = random_floats(cols, 3);
+      std::vector<float> columns = before, squares(static_cast<size_t>(rows));
+      add_column_sums(exec, matrix, columns.data());
+      row_mean_squares(exec, matrix, squares.data());
+      CHECK(largest_error(columns, [&](size_t c) {
+              double total = before[c];
+              for (int64_t r = 0; r < rows; ++r) total += matrix(r, static_cast<int64_t>(c));
+              return total;
+            }) < 3e-7);
+      CHECK(largest_error(squares, [&](size_t r) {
+              double total = 0;
+              for (int64_t c = 0; c < cols; ++c) {
+                total += std::pow(double{matrix(static_cast<int64_t>(r), c)}, 2);
+              }
+              return total / static_cast<double>(cols);
+            }) < 1e-7);
+    }
+  }
+}
+
+TEST_CASE("reduce: the serial policy and any number of threads give the same bits") {
+  const Exec exec = cpu_exec();
+  const int64_t rows = 5000, cols = 37, count = rows * cols;
+  const std::vector<float> in = random_floats(count, 4);
+  const ConstMatrix matrix = contiguous(in.data(), rows, cols);
+  const auto parallel = [&] {
+    std::vector<float> out(static_cast<size_t>(cols + rows));
+    add_column_sums(exec, matrix, out.data());
+    row_mean_squares(exec, matrix, out.data() + cols);
+    return out;
+  };
+  std::vector<float> serial(static_cast<size_t>(cols + rows));
+  impl::add_column_sums(SerialPolicy{}, exec, matrix, serial.data());
+  impl::row_mean_squares(SerialPolicy{}, matrix, serial.data() + cols);
+  CHECK(same_bits(serial, with_threads(1, parallel)));
+  CHECK(same_bits(serial, with_threads(2, parallel)));
+
+  const auto total = [&] { return sum_of_squares(exec, in.data(), count); };
+  const double expected = impl::reduce_array<Square>(SerialPolicy{}, exec, in.data(), count);
+  CHECK(with_threads(1, total) == expected);
+  CHECK(with_threads(2, total) == expected);
+}
+
+TEST_CASE("reduce: what cannot be right is refused") {
+  const Exec exec = cpu_exec();
+  float value[4] = {};
+  CHECK_THROWS_WITH_AS(sum(exec, value, -3), "[sum] count is -3, it must not be negative",
+                       InvalidArgument);
+  CHECK_THROWS_AS(sum_of_squares(exec, nullptr, 3), InvalidArgument);
+  CHECK_THROWS_AS(add_column_sums(exec, {value, 2, 2, 2}, nullptr), InvalidArgument);
+  CHECK_THROWS_WITH_AS(row_mean_squares(exec, {value, 2, 0, 2}, value),
+                       "[row_mean_squares] in [2, 0] has no columns to take a mean of",
+                       InvalidArgument);
+}

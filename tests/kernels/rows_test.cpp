@@ -1,0 +1,239 @@
+#include "sketchgrad/kernels/rows.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/rows_impl.h"
+#include "sketchgrad/tests/kernels/arrays.h"
+#include "sketchgrad/tests/support/test_exec.h"
+
+using namespace sketchgrad;
+using namespace sketchgrad::kernels;
+using namespace sketchgrad::test;
+
+namespace {
+
+constexpr int64_t kDims[] = {1, 7, 33};
+
+struct OwnedGroups {
+  explicit OwnedGroups(size_t items) : keys(items), begin(items + 1), order(items) {}
+  std::vector<int32_t> keys, begin, order;
+  Groups groups;
+};
+
+template <class Policy>
+OwnedGroups grouped(const std::vector<int32_t>& item_keys, int64_t key_limit) {
+  OwnedGroups out(item_keys.size());
+  out.groups = impl::group_by_key(Policy{}, cpu_exec(), item_keys.data(),
+                                  static_cast<int64_t>(item_keys.size()), key_limit,
+                                  out.keys.data(), out.begin.data(), out.order.data());
+  return out;
+}
+
+void check_groups(const std::vector<int32_t>& item_keys, const Groups& groups) {
+  std::map<int32_t, std::vector<int32_t>> expected;
+  for (size_t i = 0; i < item_keys.size(); ++i) {
+    expected[item_keys[i]].push_back(static_cast<int32_t>(i));
+  }
+  REQUIRE(groups.count == static_cast<int64_t>(expected.size()));
+  CHECK(groups.begin[0] == 0);
+  CHECK(groups.begin[groups.count] == static_cast<int32_t>(item_keys.size()));
+  int64_t g = 0;
+  bool right = true;
+  for (const auto& [key, items] : expected) {
+    right = right && groups.keys[g] == key &&
+            std::equal(items.begin(), items.end(), groups.order + groups.begin[g],
+                       groups.order + groups.begin[g + 1]);
+    ++g;
+  }
+  CHECK(right);
+}
+
+// Most items have one key, the others are spread.
+std::vector<int32_t> unequal_keys(int64_t items, int64_t key_limit) {
+  std::vector<int32_t> keys = random_ids(items, key_limit, 11);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (i % 10 != 0) keys[i] = static_cast<int32_t>(key_limit / 2);
+  }
+  return keys;
+}
+
+std::vector<float> group_sums(const Groups& groups, ConstMatrix values) {
+  std::vector<float> out(static_cast<size_t>(groups.count * values.cols));
+  sum_groups(cpu_exec(), groups, values, contiguous(out.data(), groups.count, values.cols));
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("rows: gather, with and without padding") {
+  const Exec exec = cpu_exec();
+  const int64_t vocabulary = 50;
+  for (const int64_t dim : kDims) {
+    for (const int64_t count : {0, 1, 700}) {
+      for (const int32_t padding_id : {-1, 3}) {
+        CAPTURE(dim);
+        CAPTURE(count);
+        CAPTURE(padding_id);
+        const int64_t stride = dim + 5;
+        const std::vector<float> table = random_floats(vocabulary * stride, 1);
+        const std::vector<int32_t> ids = random_ids(count, vocabulary, 2);
+        std::vector<float> out(static_cast<size_t>(count * (dim + 2)), 9.0f);
+        gather_rows(exec, {table.data(), vocabulary, dim, stride}, ids.data(), padding_id,
+                    {out.data(), count, dim, dim + 2});
+        CHECK(largest_error(out, [&](size_t i) {
+                const auto row = static_cast<int64_t>(i) / (dim + 2);
+                const auto col = static_cast<int64_t>(i) % (dim + 2);
+                if (col >= dim) return 9.0;
+                const int32_t id = ids[static_cast<size_t>(row)];
+                return id == padding_id ? 0.0
+                                        : double{table[static_cast<size_t>(id * stride + col)]};
+              }) == 0.0);
+      }
+    }
+  }
+}
+
+TEST_CASE("rows: padding may lie outside the table") {
+  const std::vector<int32_t> ids = {7, 7};
+  std::vector<float> out(6, 1.0f);
+  gather_rows(cpu_exec(), {nullptr, 0, 3, 3}, ids.data(), 7, contiguous(out.data(), 2, 3));
+  CHECK(out == std::vector<float>(6, 0.0f));
+}
+
+TEST_CASE("rows: scatter adds scaled rows and touches no others") {
+  const Exec exec = cpu_exec();
+  const int64_t vocabulary = 900;
+  for (const int64_t dim : kDims) {
+    for (const int64_t count : {0, 1, 600}) {
+      CAPTURE(dim);
+      CAPTURE(count);
+      std::vector<int32_t> ids(vocabulary);
+      std::iota(ids.begin(), ids.end(), 0);
+      std::shuffle(ids.begin(), ids.end(), std::mt19937(3));
+      const std::vector<float> rows = random_floats(count * dim, 4);
+      const std::vector<float> before = random_floats(vocabulary * dim, 5);
+      std::vector<float> table = before;
+      scatter_add_rows(exec, contiguous(rows.data(), count, dim), ids.data(), -0.5f,
+                       contiguous(table.data(), vocabulary, dim));
+      std::vector<double> expected(before.begin(), before.end());
+      for (int64_t i = 0; i < count * dim; ++i) {
+        const int64_t row = ids[static_cast<size_t>(i / dim)];
+        expected[static_cast<size_t>(row * dim + i % dim)] -= 0.5 * rows[static_cast<size_t>(i)];
+      }
+      CHECK(largest_error(table, [&](size_t i) { return expected[i]; }) < 1e-7);
+    }
+  }
+}
+
+TEST_CASE("rows: the first id out of range is found") {
+  const Exec exec = cpu_exec();
+  const int64_t count = 5 * kBlockElements + 3;
+  std::vector<int32_t> ids = random_ids(count, 100, 6);
+  CHECK(find_out_of_range(exec, ids.data(), 0, 100) == -1);
+  CHECK(find_out_of_range(exec, ids.data(), count, 100) == -1);
+  CHECK(find_out_of_range(exec, ids.data(), count, 0) == 0);
+  CHECK(find_out_of_range(exec, ids.data(), count, -5) == 0);
+  CHECK(find_out_of_range(exec, ids.data(), count, int64_t{1} << 40) == -1);
+  ids.back() = 100;
+  CHECK(find_out_of_range(exec, ids.data(), count, 100) == count - 1);
+  ids[3 * kBlockElements + 9] = -1;
+  CHECK(find_out_of_range(exec, ids.data(), count, int64_t{1} << 40) == 3 * kBlockElements + 9);
+  ids[3 * kBlockElements + 2] = INT32_MAX;
+  CHECK(find_out_of_range(exec, ids.data(), count, 100) == 3 * kBlockElements + 2);
+}
+
+TEST_CASE_TEMPLATE("rows: groups are those of a stable sort", Policy, SerialPolicy, TbbPolicy) {
+  for (const int64_t items :
+       {int64_t{0}, int64_t{1}, int64_t{2}, int64_t{33}, int64_t{5000}, 3 * kBlockElements + 17}) {
+    for (const int64_t key_limit : {int64_t{1}, int64_t{2}, int64_t{33}, int64_t{2048},
+                                    int64_t{2049}, int64_t{5'000'000}, int64_t{1} << 31}) {
+      CAPTURE(items);
+      CAPTURE(key_limit);
+      const std::vector<int32_t> keys = random_ids(items, key_limit, 7);
+      check_groups(keys, grouped<Policy>(keys, key_limit).groups);
+    }
+  }
+}
+
+TEST_CASE("rows: the largest key, keys in order and one key only") {
+  const std::vector<int32_t> largest = {INT32_MAX, 0, INT32_MAX, 5};
+  check_groups(largest, grouped<TbbPolicy>(largest, int64_t{1} << 31).groups);
+  std::vector<int32_t> ordered(70000);
+  std::iota(ordered.begin(), ordered.end(), 0);
+  check_groups(ordered, grouped<TbbPolicy>(ordered, 70000).groups);
+  std::reverse(ordered.begin(), ordered.end());
+  check_groups(ordered, grouped<TbbPolicy>(ordered, 70000).groups);
+  const std::vector<int32_t> same(70000, 41);
+  check_groups(same, grouped<TbbPolicy>(same, 42).groups);
+}
+
+TEST_CASE("rows: grouping gives the same order with any number of threads") {
+  const std::vector<int32_t> keys = unequal_keys(10 * kBlockElements + 3, 30000);
+  const auto order = [&] { return grouped<TbbPolicy>(keys, 30000).order; };
+  const std::vector<int32_t> expected = grouped<SerialPolicy>(keys, 30000).order;
+  CHECK(with_threads(1, order) == expected);
+  CHECK(with_threads(2, order) == expected);
+}
+
+TEST_CASE("rows: group sums add the items in order, bit for bit") {
+  for (const int64_t dim : {1, 7, 33, 300}) {
+    for (const int64_t items : {0, 1, 33, 9000}) {
+      for (const int64_t key_limit : {1, 700}) {
+        CAPTURE(dim);
+        CAPTURE(items);
+        CAPTURE(key_limit);
+        const std::vector<int32_t> keys = unequal_keys(items, key_limit);
+        const OwnedGroups owned = grouped<TbbPolicy>(keys, key_limit);
+        const Groups& groups = owned.groups;
+        const std::vector<float> values = random_floats(items * (dim + 1), 8);
+        const ConstMatrix matrix{values.data(), items, dim, dim + 1};
+        std::vector<float> expected(static_cast<size_t>(groups.count * dim));
+        std::vector<double> exact(expected.size());
+        for (int64_t g = 0; g < groups.count; ++g) {
+          for (int32_t i = groups.begin[g]; i < groups.begin[g + 1]; ++i) {
+            for (int64_t c = 0; c < dim; ++c) {
+              expected[static_cast<size_t>(g * dim + c)] += matrix(groups.order[i], c);
+              exact[static_cast<size_t>(g * dim + c)] += matrix(groups.order[i], c);
+            }
+          }
+        }
+        const auto sums = [&] { return group_sums(groups, matrix); };
+        CHECK(with_threads(1, sums) == expected);
+        CHECK(with_threads(2, sums) == expected);
+        CHECK(largest_error(expected, [&](size_t i) { return exact[i]; }) < 1e-3);
+      }
+    }
+  }
+}
+
+TEST_CASE("rows: what cannot be right is refused") {
+  const Exec exec = cpu_exec();
+  float value[8] = {};
+  int32_t id[8] = {};
+  CHECK_THROWS_WITH_AS(gather_rows(exec, {value, 2, 3, 3}, id, -1, {value, 2, 2, 2}),
+                       "[gather_rows] table [2, 3] and out [2, 2] must have the same number of "
+                       "columns",
+                       InvalidArgument);
+  CHECK_THROWS_AS(gather_rows(exec, {value, 2, 2, 2}, nullptr, -1, {value, 2, 2, 2}),
+                  InvalidArgument);
+  CHECK_THROWS_WITH_AS(scatter_add_rows(exec, {value, 3, 1, 1}, id, 1, {value, 2, 1, 1}),
+                       "[scatter_add_rows] 3 distinct rows do not fit a table of 2",
+                       InvalidArgument);
+  CHECK_THROWS_AS(find_out_of_range(exec, nullptr, 2, 5), InvalidArgument);
+  CHECK_THROWS_AS(find_out_of_range(exec, id, -2, 5), InvalidArgument);
+  CHECK_THROWS_WITH_AS(group_by_key(exec, id, 2, 0, id, id, id),
+                       "[group_by_key] key_limit 0 is outside [1, 2^31]", InvalidArgument);
+  CHECK_THROWS_AS(group_by_key(exec, id, int64_t{1} << 31, 5, id, id, id), InvalidArgument);
+  CHECK_THROWS_AS(group_by_key(exec, id, 0, 5, id, nullptr, id), InvalidArgument);
+  const Groups groups{2, id, id, id};
+  CHECK_THROWS_WITH_AS(sum_groups(exec, groups, {value, 2, 1, 1}, {value, 1, 1, 1}),
+                       "[sum_groups] out has 1 rows for 2 groups", InvalidArgument);
+}
