@@ -1,0 +1,46 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "sketchgrad/framework/module.h"
+#include "sketchgrad/framework/tensor.h"
+
+namespace sketchgrad {
+
+// Named tensors and text values: everything a program needs to go on later.
+struct StateDict {
+  std::map<std::string, Tensor> tensors;
+  std::map<std::string, std::string> metadata;
+
+  // Throw DataError naming the key where it is missing (or, for a tensor, has another shape or
+  // type).
+  void copy_to(const std::string& name, const Tensor& target) const;
+  const std::string& text(const std::string& key) const;
+  int64_t integer(const std::string& key) const;
+  uint64_t unsigned_integer(const std::string& key) const;
+  double real(const std::string& key) const;  // written as hexadecimal float: exact
+
+  void set(const std::string& key, std::string value) { metadata[key] = std::move(value); }
+  void set_integer(const std::string& key, int64_t value);
+  void set_unsigned(const std::string& key, uint64_t value);
+  void set_real(const std::string& key, double value);
+
+  std::string source = "checkpoint";  // file name, for messages
+};
+
+// safetensors files: 8 bytes of header length (little endian), a JSON header, the tensors' bytes.
+// Python: safetensors.torch.load_file(path).
+//
+// Writes to a temporary file beside `path`, syncs it and renames it: an existing file stays whole
+// if anything fails. Throws IoError naming the path and the system's reason.
+void save_safetensors(const std::string& path, const StateDict& state);
+// Reads and checks everything (lengths, offsets, overlaps, types, shapes, JSON) before it
+// allocates; throws DataError naming what is wrong. Tensors get the category parameter on the CPU.
+StateDict load_safetensors(const std::string& path);
+
+// Parameter values under their names; loading requires every parameter and shape to match.
+void save_parameters(const Module&, StateDict&);
+void load_parameters(const StateDict&, Module&);
+
+}  // namespace sketchgrad

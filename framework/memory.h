@@ -1,0 +1,133 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sketchgrad/framework/device.h"
+
+// Device memory. It is taken through one caching allocator a device, and every byte has a category
+// and a name. Figures of categories are the bytes asked for, exactly; what rounding and caching add
+// is told apart (`reserved`).
+namespace sketchgrad {
+
+enum class Category : uint8_t {
+  parameter,
+  gradient,
+  optimizer_state,
+  activation,
+  workspace,
+  data,
+  index,
+};
+inline constexpr int kCategoryCount = 7;
+// "parameter", "gradient", ...
+std::string_view to_string(Category);
+
+struct MemoryFigures {
+  std::array<int64_t, kCategoryCount> bytes{};  // by category
+  int64_t total = 0;
+  int64_t operator[](Category category) const { return bytes[static_cast<size_t>(category)]; }
+};
+
+// One allocation or release, in order. `change` is in bytes, negative for a release.
+struct MemoryEvent {
+  int64_t sequence = 0;
+  int64_t change = 0;
+  Category category{};
+  std::string name;
+  std::string scope;  // the MemoryScopes open at that time, joined by '/'
+};
+
+// A live allocation, as reports list it.
+struct LiveBlock {
+  int64_t bytes = 0;
+  Category category{};
+  std::string name;
+  std::string scope;
+};
+
+// Names what is being computed (a layer, an op, a phase) for the events of this thread while it
+// lives.
+class MemoryScope {
+ public:
+  explicit MemoryScope(std::string name);
+  ~MemoryScope();
+  MemoryScope(const MemoryScope&) = delete;
+  MemoryScope& operator=(const MemoryScope&) = delete;
+
+  // The scopes open on this thread, outermost first, joined by '/'.
+  static std::string current();
+
+ private:
+  std::string path_;
+  const MemoryScope* parent_;
+};
+
+// Where the allocator gets memory from. The production ones are aligned host memory and cudaMalloc;
+// tests put a recording or a failing one in their place.
+class UpstreamMemory {
+ public:
+  virtual ~UpstreamMemory() = default;
+  // Returns null when there is no memory left. Alignment: 64 bytes at least.
+  virtual void* allocate(size_t bytes) = 0;
+  virtual void release(void* pointer, size_t bytes) noexcept = 0;
+};
+
+// Caching allocator. Released blocks are kept and reused for requests that they fit closely;
+// they go back to the upstream when a request would otherwise fail, or by release_cached().
+// Thread-safe. Deterministic: the same requests in the same order reuse the same blocks.
+class Allocator {
+ public:
+  explicit Allocator(std::unique_ptr<UpstreamMemory> upstream);
+  ~Allocator();
+  Allocator(const Allocator&) = delete;
+  Allocator& operator=(const Allocator&) = delete;
+
+  // Uninitialised memory, aligned to 64 bytes. 0 bytes gives null. Throws OutOfMemory, with the
+  // composition of memory at that moment, when the upstream has none or the limit would be passed.
+  void* allocate(int64_t bytes, Category category, std::string_view name);
+  void release(void* pointer) noexcept;
+
+  MemoryFigures current() const;
+  // Bytes by category at their own peaks; `total` is the peak of the sum (not the sum of the
+  // peaks).
+  MemoryFigures peak() const;
+  // The composition at the moment of the total's peak: its categories add up to its total.
+  MemoryFigures at_peak() const;
+  void reset_peak();
+  // What the upstream has handed out: live blocks with their rounding, and cached ones.
+  int64_t reserved_bytes() const;
+  int64_t peak_reserved_bytes() const;
+  void release_cached();
+
+  // Upper bound for live bytes; 0 for none.
+  void set_limit(int64_t bytes);
+  int64_t limit() const;
+
+  // Keeps the last `capacity` events from now on; 0 stops and forgets them.
+  void record_events(size_t capacity);
+  std::vector<MemoryEvent> events() const;
+  // Largest first.
+  std::vector<LiveBlock> live_blocks() const;
+  // Human-readable composition: categories, then the largest blocks.
+  std::string report() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The device's allocator, made on first use and never destroyed before the program's end.
+Allocator& allocator(Device device = kCpu);
+
+// "1.23 MiB"
+std::string format_bytes(int64_t bytes);
+
+}  // namespace sketchgrad

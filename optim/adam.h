@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cmath>
+
+#include "sketchgrad/optim/optimizer.h"
+
+namespace sketchgrad {
+
+// Adam (Kingma & Ba 2015; Algorithm 4 of the count-sketch paper) with decoupled weight decay
+// (Loshchilov & Hutter 2019). beta1 = 0 needs no first moment: give None. The paper's CS-MV is
+// Adam{.first = CountSketch{0.2}, .second = CountMin{0.2}}, CS-V leaves the first dense.
+struct Adam {
+  float learning_rate = 1e-3f;
+  float beta1 = 0.9f;
+  float beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0.0f;
+  MemorySpec first = Dense{};
+  MemorySpec second = Dense{};
+
+  Moments moments() const { return {first, second}; }
+  RuleStep at(int64_t step, float lr) const {
+    const double t = static_cast<double>(step);
+    const double correction1 = 1.0 - std::pow(static_cast<double>(beta1), t);
+    const double correction2 = 1.0 - std::pow(static_cast<double>(beta2), t);
+    return {kernels::AdamRule{static_cast<float>(lr / correction1),
+                              static_cast<float>(1.0 / std::sqrt(correction2)), epsilon,
+                              1.0f - lr * weight_decay},
+            kernels::Accumulate{beta1, 1.0f - beta1, false},
+            kernels::Accumulate{beta2, 1.0f - beta2, true}};
+  }
+};
+
+}  // namespace sketchgrad

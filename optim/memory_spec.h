@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+namespace sketchgrad {
+
+// How a sketch takes in one step and what its rows get back. With e the estimate of a row before
+// the step, u its input, delta = (decay - 1) e + scale u and k the rows of this step in a bucket:
+//   reading       bucket                                   row's new value
+//   requery       + sum of deltas                          the sketch queried again
+//   own_delta     + sum of deltas                          e + delta
+//   mean_delta    + mean of deltas                         e + delta
+//   bucket_local  (1 + k (decay - 1)) old + scale sum u    e + delta
+//   linear        decay old (all buckets) + scale sum u    e + delta
+//   trusted       + mean of deltas                         trust-weighted, see sketch_memory.h
+//   row_scaled    profiles v / rho, see sketch_memory.h    rho decay e + scale u
+// requery is Algorithms 2-4 of Spring et al. 2019 for a batch; bucket_local is what their published
+// code computes, less its races. `trusted` is for signed sketches, `row_scaled` for count-min ones.
+enum class Reading : uint8_t {
+  automatic,  // the default found by measurement: docs/results/readings.md
+  requery,
+  own_delta,
+  mean_delta,
+  bucket_local,
+  linear,
+  trusted,
+  row_scaled,
+};
+std::string to_string(Reading);
+
+// ---- What holds an auxiliary variable of an optimizer (see state_memory.h).
+
+// One float an element.
+struct Dense {};
+
+// Nothing: the variable is not kept. For a first moment: Adam with beta1 = 0.
+struct None {};
+
+// Signed count-sketch for first moments. `ratio` is its bytes, all included, over those of Dense;
+// `width` > 0 gives the buckets a depth instead. depth 0: the reading's own (3; 1 for row_scaled).
+struct CountSketch {
+  double ratio = 0.2;
+  int32_t depth = 0;
+  int64_t width = 0;
+  Reading reading = Reading::automatic;
+};
+
+// Multiply the whole sketch by alpha every `every` steps (0: never); section 4 of the paper.
+struct Cleaning {
+  float alpha = 1.0f;
+  int64_t every = 0;
+};
+
+// Count-min sketch for second moments (non-negative values).
+struct CountMin {
+  double ratio = 0.2;
+  int32_t depth = 0;
+  int64_t width = 0;
+  Reading reading = Reading::automatic;
+  Cleaning cleaning = {};
+};
+
+using MemorySpec = std::variant<Dense, None, CountSketch, CountMin>;
+
+enum class MomentRole : uint8_t { first, second };
+
+// "dense", "none", or "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]". A
+// sketch is a CountSketch for a first moment, a CountMin for a second. Throws InvalidArgument
+// naming the part that cannot be read and what could stand there.
+MemorySpec parse_memory(const std::string& text, MomentRole role);
+// The shortest text that parse_memory turns into the same.
+std::string to_string(const MemorySpec&);
+
+}  // namespace sketchgrad

@@ -1,0 +1,160 @@
+#include "sketchgrad/optim/optimizer.h"
+
+#include <algorithm>
+
+namespace sketchgrad {
+
+namespace {
+
+// A hash family of its own for each table: the optimizer's seed mixed with the name (FNV-1a).
+uint64_t hash_seed(uint64_t seed, const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325u ^ seed;
+  for (const char character : name) {
+    hash = (hash ^ static_cast<unsigned char>(character)) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+// The parameter as [rows, dim]: a vector has one column.
+kernels::Matrix table_view(const Tensor& value) {
+  return value.dim() == 1
+             ? kernels::contiguous(value.data<float>(), value.numel(), 1)
+             : kernels::contiguous(value.data<float>(), value.size(0),
+                                   value.numel() / std::max<int64_t>(1, value.size(0)));
+}
+
+std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const MemorySpec& spec,
+                                         const std::optional<kernels::Accumulate>& accumulate,
+                                         MomentRole role, uint64_t seed) {
+  if (!accumulate) return nullptr;
+  const char* moment = role == MomentRole::first ? "first" : "second";
+  if (std::holds_alternative<None>(spec)) {
+    check(role == MomentRole::first && accumulate->decay == 0.0f,
+          "[optimizer] {} of {} cannot be none: the rule keeps a {} moment with decay {} (only a "
+          "first moment with decay 0, beta1 = 0, needs no memory)",
+          moment, parameter.name, moment, accumulate->decay);
+  }
+  const kernels::Matrix view = table_view(parameter.value);
+  return make_memory(spec, {parameter.name + "." + moment, role, view.rows, view.cols,
+                            hash_seed(seed, parameter.name), parameter.value.device()});
+}
+
+}  // namespace
+
+void Optimizer::add(Parameter& parameter, const Moments& moments) {
+  for (const Slot& slot : slots_) {
+    check(slot.parameter->name != parameter.name, "[optimizer] {} was added before",
+          parameter.name);
+  }
+  const RuleStep rule = rule_(1, learning_rate_);
+  slots_.push_back(
+      {&parameter, make_moment(parameter, moments.first, rule.first, MomentRole::first, seed_),
+       make_moment(parameter, moments.second, rule.second, MomentRole::second, seed_)});
+}
+
+void Optimizer::add(const std::vector<Parameter*>& parameters) {
+  for (Parameter* parameter : parameters) add(*parameter);
+}
+
+const std::vector<Parameter*> Optimizer::parameters() const {
+  std::vector<Parameter*> result;
+  for (const Slot& slot : slots_) result.push_back(slot.parameter);
+  return result;
+}
+
+void Optimizer::step() {
+  ++steps_;
+  const RuleStep rule = rule_(steps_, learning_rate_);
+  for (Slot& slot : slots_) {
+    if (!slot.parameter->gradient.empty()) step_parameter(slot, rule);
+  }
+}
+
+void Optimizer::step_parameter(Slot& slot, const RuleStep& rule) {
+  const MemoryScope scope("step " + slot.parameter->name);
+  const Tensor& value = slot.parameter->value;
+  const Tensor gradient = slot.parameter->gradient.values();
+  if (gradient.numel() == 0) return;
+  const bool row_sparse = slot.parameter->gradient.kind() == Gradient::Kind::row_sparse;
+  const Tensor ids = row_sparse ? slot.parameter->gradient.rows().ids : Tensor();
+  const bool tiled = (slot.first && slot.first->tiled()) || (slot.second && slot.second->tiled());
+  // Elements on their own need no rows: one long row is cut into even pieces.
+  kernels::Matrix parameter = tiled || row_sparse
+                                  ? table_view(value)
+                                  : kernels::contiguous(value.data<float>(), 1, value.numel());
+  const int64_t count = row_sparse ? ids.numel() : parameter.rows;
+
+  StepRows rows(value.exec(), value.device(), row_sparse ? ids.data<int32_t>() : nullptr,
+                kernels::contiguous(gradient.data<float>(), count, parameter.cols), steps_);
+  if (slot.first) slot.first->begin(rows, *rule.first);
+  if (slot.second) slot.second->begin(rows, *rule.second);
+
+  const int64_t tile = tiled ? rows.tile_columns() : parameter.cols;
+  for (int64_t begin = 0; begin < parameter.cols; begin += tile) {
+    const int64_t columns = std::min(tile, parameter.cols - begin);
+    const auto access = [&](StateMemory* memory) {
+      return memory != nullptr ? memory->advance(rows, begin, columns)
+                               : kernels::StateAccess{kernels::NoState{}};
+    };
+    const kernels::StateAccess first = access(slot.first.get());
+    const kernels::StateAccess second = access(slot.second.get());
+    kernels::update_rows(rows.exec(), rule.rule, first, second, rows.ids(),
+                         rows.gradient().columns(begin, columns),
+                         parameter.columns(begin, columns));
+  }
+  if (slot.first) slot.first->end(rows);
+  if (slot.second) slot.second->end(rows);
+}
+
+void Optimizer::clear_gradients() {
+  for (Slot& slot : slots_) slot.parameter->gradient.clear();
+}
+
+namespace {
+
+// f(memory, name) for every memory of a slot.
+template <class Slot, class F>
+void for_each_memory(const Slot& slot, const F& f) {
+  if (slot.first) f(*slot.first, slot.parameter->name + ".first");
+  if (slot.second) f(*slot.second, slot.parameter->name + ".second");
+}
+
+}  // namespace
+
+std::vector<StateBytes> Optimizer::state_bytes() const {
+  std::vector<StateBytes> result;
+  for (const Slot& slot : slots_) {
+    for_each_memory(slot, [&](const StateMemory& memory, const std::string& name) {
+      for (const auto& [part, tensor] : memory.tensors()) {
+        result.push_back({name + "." + part, tensor.bytes()});
+      }
+    });
+  }
+  return result;
+}
+
+void Optimizer::save(StateDict& state) const {
+  state.set_integer("optimizer.steps", steps_);
+  state.set_real("optimizer.learning_rate", learning_rate_);
+  for (const Slot& slot : slots_) {
+    for_each_memory(slot, [&](const StateMemory& memory, const std::string& name) {
+      const std::string prefix = "optimizer." + name + ".";
+      for (const auto& [part, tensor] : memory.tensors()) state.tensors[prefix + part] = tensor;
+      memory.save(state, prefix);
+    });
+  }
+}
+
+void Optimizer::load(const StateDict& state) {
+  for (Slot& slot : slots_) {
+    for_each_memory(slot, [&](StateMemory& memory, const std::string& name) {
+      const std::string prefix = "optimizer." + name + ".";
+      memory.load(state, prefix);
+      for (const auto& [part, tensor] : memory.tensors()) state.copy_to(prefix + part, tensor);
+    });
+  }
+  steps_ = state.integer("optimizer.steps");
+  learning_rate_ = static_cast<float>(state.real("optimizer.learning_rate"));
+}
+
+}  // namespace sketchgrad

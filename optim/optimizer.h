@@ -1,0 +1,92 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sketchgrad/framework/checkpoint.h"
+#include "sketchgrad/framework/parameter.h"
+#include "sketchgrad/optim/state_memory.h"
+
+namespace sketchgrad {
+
+// A rule at one step: the per-element formula, and how each auxiliary variable it uses takes in a
+// gradient.
+struct RuleStep {
+  kernels::UpdateRule rule;
+  std::optional<kernels::Accumulate> first;
+  std::optional<kernels::Accumulate> second;
+};
+
+// Which memories hold the auxiliary variables of a parameter.
+struct Moments {
+  MemorySpec first = Dense{};
+  MemorySpec second = Dense{};
+};
+
+struct StateBytes {
+  std::string name;  // "embedding.weight.second.cells"
+  int64_t bytes = 0;
+};
+
+// Steps a set of parameters by one rule. For dense and row-sparse gradients alike; a parameter
+// without a gradient is left alone. A row-sparse step touches the active rows only: neither the
+// parameter nor the state of other rows moves (decay and weight decay included), as in SparseAdam;
+// the bias correction counts the optimizer's steps, not the row's. Deterministic for any number of
+// threads.
+//
+//   Optimizer optimizer(Adam{.learning_rate = 1e-3f});
+//   optimizer.add(embedding.weight(), {CountSketch{0.2}, CountMin{0.2}});
+//   optimizer.add(lstm.parameters());
+//   ... tape.backward(loss); optimizer.step(); optimizer.clear_gradients();
+class Optimizer {
+ public:
+  // `rule`: Sgd, Momentum, Adagrad, Rmsprop, Adam, or any type with learning_rate, moments() (the
+  // default memories) and at(step, learning_rate) -> RuleStep. `seed` draws the hash families.
+  template <class Rule>
+  explicit Optimizer(Rule rule, uint64_t seed = 0)
+      : learning_rate_(rule.learning_rate),
+        default_moments_(rule.moments()),
+        seed_(seed),
+        rule_([rule](int64_t step, float learning_rate) { return rule.at(step, learning_rate); }) {}
+
+  // Throws InvalidArgument if a memory does not fit the rule or the parameter, or a name stands
+  // twice.
+  void add(Parameter& parameter, const Moments& moments);
+  void add(Parameter& parameter) { add(parameter, default_moments_); }
+  void add(const std::vector<Parameter*>& parameters);
+
+  void step();
+  void clear_gradients();
+
+  float learning_rate() const { return learning_rate_; }
+  void set_learning_rate(float learning_rate) { learning_rate_ = learning_rate; }
+  int64_t steps() const { return steps_; }
+  const std::vector<Parameter*> parameters() const;
+
+  // Bytes of state, tensor by tensor.
+  std::vector<StateBytes> state_bytes() const;
+
+  // State under "optimizer." names.
+  void save(StateDict&) const;
+  void load(const StateDict&);
+
+ private:
+  struct Slot {
+    Parameter* parameter;
+    std::unique_ptr<StateMemory> first;   // null where the rule has no first moment
+    std::unique_ptr<StateMemory> second;  // likewise
+  };
+  void step_parameter(Slot&, const RuleStep&);
+
+  float learning_rate_;
+  Moments default_moments_;
+  uint64_t seed_;
+  std::function<RuleStep(int64_t, float)> rule_;
+  int64_t steps_ = 0;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace sketchgrad

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "sketchgrad/framework/checkpoint.h"
+#include "sketchgrad/framework/tensor.h"
+#include "sketchgrad/kernels/sketch.h"
+#include "sketchgrad/kernels/update.h"
+#include "sketchgrad/optim/memory_spec.h"
+
+// An optimizer is a rule times memories: a rule says how a parameter moves given its auxiliary
+// variables, a StateMemory holds one auxiliary variable of one table. Any rule works with any
+// memory.
+namespace sketchgrad {
+
+// One step of one table: K active rows and their gradient, and what the memories of the table share
+// during the step.
+class StepRows {
+ public:
+  // ids: strictly increasing table rows, or null where all rows are active. gradient [K, D].
+  StepRows(kernels::Exec exec, Device device, const int32_t* ids, kernels::ConstMatrix gradient,
+           int64_t step)
+      : exec_(exec), device_(device), ids_(ids), gradient_(gradient), step_(step) {}
+
+  const kernels::Exec& exec() const { return exec_; }
+  Device device() const { return device_; }
+  const int32_t* ids() const { return ids_; }
+  const kernels::ConstMatrix& gradient() const { return gradient_; }
+  int64_t count() const { return gradient_.rows; }
+  int64_t step() const { return step_; }  // 1 in the first step of the optimizer
+
+  // Columns taken at a time: bounds the workspace of memories that need one.
+  int64_t tile_columns() const;
+  // The rows' places in a sketch geometry; made once a step and geometry.
+  const kernels::SketchPlan& plan(uint64_t seed, int32_t depth, int64_t width);
+  // [K]: mean over columns of the squared gradient; made once a step.
+  const float* row_mean_squares();
+
+ private:
+  struct Plan {
+    std::vector<Tensor> arrays;
+    kernels::SketchPlan plan;
+  };
+  kernels::Exec exec_;
+  Device device_;
+  const int32_t* ids_;
+  kernels::ConstMatrix gradient_;
+  int64_t step_;
+  std::map<std::tuple<uint64_t, int32_t, int64_t>, Plan> plans_;
+  Tensor row_mean_squares_;
+};
+
+// One auxiliary variable x of a table [rows, dim], of which a step advances the active rows:
+// x <- decay * x + scale * u. The state of rows that are not active stays as it is (lazy semantics,
+// as in SparseAdam) unless the memory says otherwise.
+class StateMemory {
+ public:
+  virtual ~StateMemory() = default;
+
+  // Starts a step. `accumulate` may change from step to step.
+  virtual void begin(StepRows&, const kernels::Accumulate& accumulate) = 0;
+  // Columns [begin, begin + count) of the step: advances what is not advanced by the access itself,
+  // and returns how the rule reads the new values. Valid until the next call.
+  virtual kernels::StateAccess advance(StepRows&, int64_t begin, int64_t count) = 0;
+  // Ends the step: frees workspace, cleans where it is due.
+  virtual void end(StepRows&) {}
+
+  // True if advance() must be called tile by tile. Otherwise one call takes all columns, and a
+  // table whose rows are all active may be seen as any other matrix of as many elements.
+  virtual bool tiled() const { return false; }
+
+  // All state, by name ("cells"); the optimizer stores them in checkpoints.
+  virtual std::vector<std::pair<std::string, Tensor>> tensors() const = 0;
+  // What else must be stored, and what must agree when it is loaded (geometry, seed).
+  virtual void save(StateDict&, const std::string&) const {}
+  virtual void load(const StateDict&, const std::string&) {}
+
+  int64_t bytes() const;
+};
+
+// What a memory is made for.
+struct StateMemoryContext {
+  std::string name;  // of the state: "embedding.weight.second"
+  MomentRole role = MomentRole::first;
+  int64_t rows = 0;
+  int64_t dim = 0;
+  uint64_t hash_seed = 0;  // one family a table
+  Device device = kCpu;
+};
+
+// Throws InvalidArgument where the spec does not fit: a ratio too small for one bucket a depth, a
+// reading that is not for this role.
+std::unique_ptr<StateMemory> make_memory(const MemorySpec&, const StateMemoryContext&);
+
+}  // namespace sketchgrad

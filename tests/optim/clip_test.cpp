@@ -1,0 +1,66 @@
+#include "sketchgrad/optim/clip.h"
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+
+namespace sketchgrad::test {
+namespace {
+
+TEST_CASE("the norm runs over dense and row-sparse gradients together") {
+  Parameter dense("dense", {2});
+  Parameter sparse("sparse", {5, 2});
+  Parameter idle("idle", {3});
+  dense.gradient.add(Tensor::from<float>({3, 0}, {2}, {Category::gradient, "gradient"}));
+  // Row 1 stands twice: its entries add up before the norm is taken.
+  sparse.gradient.add(
+      RowSparse{5, Tensor::from<int32_t>({1, 3, 1}, {3}, {Category::gradient, "ids"}),
+                Tensor::from<float>({1, 0, 0, 2, 2, 0}, {3, 2}, {Category::gradient, "values"})});
+  const double norm = clip_global_norm({&dense, &sparse, &idle}, 1.0);
+  CHECK(norm == doctest::Approx(std::sqrt(9.0 + 9.0 + 4.0)));
+  CHECK(dense.gradient.dense().to_vector<float>()[0] == doctest::Approx(3.0 / norm));
+  CHECK(sparse.gradient.rows().values.to_vector<float>()[3] == doctest::Approx(2.0 / norm));
+  CHECK(clip_global_norm({&dense, &sparse, &idle}, 2.0) == doctest::Approx(1.0));
+  CHECK(dense.gradient.dense().to_vector<float>()[0] == doctest::Approx(3.0 / norm));
+}
+
+TEST_CASE("clipping agrees with PyTorch") {
+  std::ifstream file(std::string(SKETCHGRAD_SOURCE_DIR) + "/tests/golden/clip.json");
+  const nlohmann::json golden = nlohmann::json::parse(file);
+  for (const auto& entry : golden["cases"]) {
+    std::vector<std::unique_ptr<Parameter>> parameters;
+    std::vector<Parameter*> pointers;
+    for (const auto& array : entry["before"]) {
+      const Tensor gradient =
+          Tensor::from(array["data"].get<std::vector<float>>(), array["shape"].get<Shape>(),
+                       {Category::gradient, "gradient"});
+      parameters.push_back(std::make_unique<Parameter>("p", gradient.shape()));
+      parameters.back()->gradient.add(gradient);
+      pointers.push_back(parameters.back().get());
+    }
+    const double norm = clip_global_norm(pointers, entry["max_norm"].get<double>());
+    CHECK(norm == doctest::Approx(entry["norm"].get<double>()).epsilon(1e-5));
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const auto expected = entry["after"][i]["data"].get<std::vector<float>>();
+      const auto got = parameters[i]->gradient.dense().to_vector<float>();
+      for (size_t k = 0; k < got.size(); ++k) {
+        CHECK(got[k] == doctest::Approx(expected[k]).epsilon(1e-4));
+      }
+    }
+  }
+}
+
+TEST_CASE("a gradient that is not finite names its parameter") {
+  Parameter parameter("lstm.weight_ih_l0", {2});
+  parameter.gradient.add(Tensor::from<float>({1, std::numeric_limits<float>::quiet_NaN()}, {2},
+                                             {Category::gradient, "gradient"}));
+  CHECK_THROWS_WITH_AS(clip_global_norm({&parameter}, 1.0), doctest::Contains("lstm.weight_ih_l0"),
+                       NumericError);
+  CHECK_THROWS_AS(clip_global_norm({}, 0.0), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace sketchgrad::test

@@ -1,0 +1,48 @@
+#include "sketchgrad/optim/memory_spec.h"
+
+#include <doctest/doctest.h>
+
+#include "sketchgrad/kernels/error.h"
+
+namespace sketchgrad::test {
+namespace {
+
+TEST_CASE("memories are read and written") {
+  for (const char* text : {"dense", "none", "sketch:0.2", "sketch:0.01,depth=1",
+                           "sketch:0.2,width=16", "sketch:0.2,depth=2,width=16,reading=own_delta",
+                           "sketch:0.5,reading=requery,clean=0.5/125", "sketch:0.2,clean=0/10"}) {
+    CAPTURE(text);
+    CHECK(to_string(parse_memory(text, MomentRole::second)) == text);
+  }
+  CHECK(to_string(parse_memory("sketch:.2", MomentRole::first)) == "sketch:0.2");
+  CHECK(std::holds_alternative<CountSketch>(parse_memory("sketch:0.2", MomentRole::first)));
+  CHECK(std::holds_alternative<CountMin>(parse_memory("sketch:0.2", MomentRole::second)));
+}
+
+TEST_CASE("what cannot be read names the part") {
+  const auto fails = [](const char* text, const char* part) {
+    CAPTURE(text);
+    CHECK_THROWS_WITH_AS(parse_memory(text, MomentRole::second), doctest::Contains(part),
+                         InvalidArgument);
+  };
+  fails("", "''");
+  fails("dens", "'dens'");
+  fails("sketch", "'sketch'");
+  fails("sketch:", "''");
+  fails("sketch:0", "ratio 0");
+  fails("sketch:1.5", "ratio 1.5");
+  fails("sketch:0.2x", "'0.2x'");
+  fails("sketch:nan", "ratio nan");
+  fails("sketch:0.2,depth=0", "depth 0");
+  fails("sketch:0.2,depth=9", "depth 9");
+  fails("sketch:0.2,width=0", "width 0");
+  fails("sketch:0.2,depth", "''");
+  fails("sketch:0.2,reading=best", "'best'");
+  fails("sketch:0.2,clean=2/3", "clean=2/3");
+  fails("sketch:0.2,clean=0.5", "clean=0.5");
+  fails("sketch:0.2,colour=red", "'colour=red'");
+  CHECK_THROWS_AS(parse_memory("sketch:0.2,clean=0.5/10", MomentRole::first), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace sketchgrad::test

@@ -1,0 +1,252 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "sketchgrad/kernels/sketch_rules.h"
+#include "sketchgrad/optim/memory_spec.h"
+
+// Transcriptions of the papers' algorithms in double precision, one item and one column at a time,
+// written apart from the library: they share nothing with it but the hash function.
+namespace sketchgrad::test {
+
+using Values = std::vector<std::vector<double>>;  // [entry][column]
+
+// Algorithm 1: the count-sketch tensor.
+struct ReferenceSketch {
+  int depth;
+  int64_t width;
+  int64_t dim;
+  uint64_t seed;
+  bool is_signed;
+  std::vector<double> cells = std::vector<double>(static_cast<size_t>(depth * width * dim), 0.0);
+
+  int64_t h(int j, int64_t item) const {
+    return kernels::slot_bucket(kernels::sketch_slot(seed, j, item, width));
+  }
+  double s(int j, int64_t item) const {
+    return is_signed ? kernels::slot_sign(kernels::sketch_slot(seed, j, item, width)) : 1.0;
+  }
+  double& cell(int j, int64_t bucket, int64_t column) {
+    return cells[static_cast<size_t>((j * width + bucket) * dim + column)];
+  }
+  std::vector<double> readings(int64_t item, int64_t column) {
+    std::vector<double> values;
+    for (int j = 0; j < depth; ++j) values.push_back(s(j, item) * cell(j, h(j, item), column));
+    return values;
+  }
+  double median(int64_t item, int64_t column) {
+    std::vector<double> v = readings(item, column);
+    std::sort(v.begin(), v.end());
+    const size_t n = v.size();
+    return n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2.0;
+  }
+  double minimum(int64_t item, int64_t column) {
+    const std::vector<double> v = readings(item, column);
+    return *std::min_element(v.begin(), v.end());
+  }
+  double mean(int64_t item, int64_t column) {
+    double sum = 0.0;
+    for (const double v : readings(item, column)) sum += v;
+    return sum / depth;
+  }
+};
+
+// One auxiliary variable in a sketch under one reading: x <- decay x + scale u for the items of a
+// step.
+class ReferenceMemory {
+ public:
+  ReferenceMemory(ReferenceSketch sketch, Reading reading, int64_t rows, int64_t tile)
+      : sketch_(std::move(sketch)),
+        reading_(reading),
+        row_scale_(static_cast<size_t>(rows), 0.0),
+        tile_(tile) {}
+
+  Values step(const std::vector<int64_t>& items, const Values& inputs, double decay, double scale,
+              int64_t t) {
+    if (items.empty()) return {};  // a step without active rows does not count for the table
+    Values old = read(items);
+    switch (reading_) {
+      case Reading::requery: {
+        write_sum(items, delta(old, inputs, decay, scale));
+        return read(items);
+      }
+      case Reading::own_delta: {
+        write_sum(items, delta(old, inputs, decay, scale));
+        return own(old, inputs, decay, scale);
+      }
+      case Reading::mean_delta: {
+        write_mean(items, delta(old, inputs, decay, scale));
+        return own(old, inputs, decay, scale);
+      }
+      case Reading::bucket_local: {
+        const ReferenceSketch before = sketch_;
+        for (size_t e = 0; e < items.size(); ++e) {
+          for (int64_t c = 0; c < sketch_.dim; ++c) {
+            for (int j = 0; j < sketch_.depth; ++j) {
+              const int64_t bucket = sketch_.h(j, items[e]);
+              ReferenceSketch stale = before;
+              sketch_.cell(j, bucket, c) +=
+                  (decay - 1.0) * stale.cell(j, bucket, c) +
+                  scale * sketch_.s(j, items[e]) * inputs[e][static_cast<size_t>(c)];
+            }
+          }
+        }
+        clamp(items);
+        return own(old, inputs, decay, scale);
+      }
+      case Reading::linear: {
+        for (double& cell : sketch_.cells) cell *= decay;
+        write_sum(items, delta(old, inputs, 1.0, scale));
+        return own(old, inputs, decay, scale);
+      }
+      case Reading::trusted:
+        return trusted(items, old, inputs, decay, scale, t);
+      case Reading::row_scaled:
+        return row_scaled(items, old, inputs, decay, scale);
+      case Reading::automatic:
+        break;
+    }
+    throw std::logic_error("no such reading");
+  }
+
+  ReferenceSketch& sketch() { return sketch_; }
+
+ private:
+  Values read(const std::vector<int64_t>& items) {
+    Values result(items.size());
+    for (size_t e = 0; e < items.size(); ++e) {
+      for (int64_t c = 0; c < sketch_.dim; ++c) {
+        result[e].push_back(sketch_.is_signed                 ? sketch_.median(items[e], c)
+                            : reading_ == Reading::row_scaled ? sketch_.mean(items[e], c)
+                                                              : sketch_.minimum(items[e], c));
+      }
+    }
+    return result;
+  }
+
+  static Values delta(const Values& old, const Values& inputs, double decay, double scale) {
+    Values result = old;
+    for (size_t e = 0; e < old.size(); ++e) {
+      for (size_t c = 0; c < old[e].size(); ++c) {
+        result[e][c] = (decay - 1.0) * old[e][c] + scale * inputs[e][c];
+      }
+    }
+    return result;
+  }
+
+  static Values own(const Values& old, const Values& inputs, double decay, double scale) {
+    Values result = old;
+    for (size_t e = 0; e < old.size(); ++e) {
+      for (size_t c = 0; c < old[e].size(); ++c) {
+        result[e][c] = decay * old[e][c] + scale * inputs[e][c];
+      }
+    }
+    return result;
+  }
+
+  void write_sum(const std::vector<int64_t>& items, const Values& deltas) {
+    for (size_t e = 0; e < items.size(); ++e) {
+      for (int64_t c = 0; c < sketch_.dim; ++c) {
+        for (int j = 0; j < sketch_.depth; ++j) {
+          sketch_.cell(j, sketch_.h(j, items[e]), c) +=
+              sketch_.s(j, items[e]) * deltas[e][static_cast<size_t>(c)];
+        }
+      }
+    }
+    clamp(items);
+  }
+
+  void write_mean(const std::vector<int64_t>& items, const Values& deltas) {
+    for (int j = 0; j < sketch_.depth; ++j) {
+      for (int64_t bucket = 0; bucket < sketch_.width; ++bucket) {
+        for (int64_t c = 0; c < sketch_.dim; ++c) {
+          double sum = 0.0;
+          int count = 0;
+          for (size_t e = 0; e < items.size(); ++e) {
+            if (sketch_.h(j, items[e]) != bucket) continue;
+            sum += sketch_.s(j, items[e]) * deltas[e][static_cast<size_t>(c)];
+            ++count;
+          }
+          if (count > 0) sketch_.cell(j, bucket, c) += sum / count;
+        }
+      }
+    }
+    clamp(items);
+  }
+
+  // Second moments are not negative.
+  void clamp(const std::vector<int64_t>& items) {
+    if (sketch_.is_signed) return;
+    for (const int64_t item : items) {
+      for (int j = 0; j < sketch_.depth; ++j) {
+        for (int64_t c = 0; c < sketch_.dim; ++c) {
+          double& cell = sketch_.cell(j, sketch_.h(j, item), c);
+          cell = std::max(cell, 0.0);
+        }
+      }
+    }
+  }
+
+  Values trusted(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
+                 double decay, double scale, int64_t t) {
+    Values result = old;
+    double mass = 0.0;  // sum of scale * decay^k, k < t
+    double previous_mass = 0.0;
+    for (int64_t k = 0; k < t; ++k) {
+      previous_mass = mass;
+      mass = decay * mass + scale;
+    }
+    for (size_t e = 0; e < items.size(); ++e) {
+      for (int64_t begin = 0; begin < sketch_.dim; begin += tile_) {
+        const int64_t end = std::min(sketch_.dim, begin + tile_);
+        double noise = 0.0;
+        double power = 0.0;
+        for (int64_t c = begin; c < end; ++c) {
+          const double estimate = old[e][static_cast<size_t>(c)];
+          const double mean = sketch_.mean(items[e], c);
+          for (const double v : sketch_.readings(items[e], c)) noise += std::pow(v - mean, 2);
+          power += estimate * estimate;
+        }
+        noise /= sketch_.depth * (sketch_.depth - 1);
+        const double trust = noise > 0.0 ? std::max(0.0, 1.0 - noise / power) : 1.0;
+        for (int64_t c = begin; c < end; ++c) {
+          const size_t i = static_cast<size_t>(c);
+          result[e][i] =
+              trust * decay * old[e][i] + (mass - trust * decay * previous_mass) * inputs[e][i];
+        }
+      }
+    }
+    write_mean(items, delta(old, inputs, decay, scale));
+    return result;
+  }
+
+  Values row_scaled(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
+                    double decay, double scale) {
+    Values result = old;
+    Values profile_change = old;
+    for (size_t e = 0; e < items.size(); ++e) {
+      double mean = 0.0;
+      for (const double u : inputs[e]) mean += u / static_cast<double>(inputs[e].size());
+      double& rho = row_scale_[static_cast<size_t>(items[e])];
+      const double rho_old = rho;
+      rho = decay * rho_old + scale * mean;
+      for (size_t c = 0; c < inputs[e].size(); ++c) {
+        const double profile = old[e][c];
+        result[e][c] = decay * rho_old * profile + scale * inputs[e][c];
+        profile_change[e][c] = rho > 0.0 ? result[e][c] / rho - profile : 0.0;
+      }
+    }
+    write_mean(items, profile_change);
+    return result;
+  }
+
+  ReferenceSketch sketch_;
+  Reading reading_;
+  std::vector<double> row_scale_;
+  int64_t tile_;
+};
+
+}  // namespace sketchgrad::test

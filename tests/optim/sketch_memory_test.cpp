@@ -1,0 +1,369 @@
+#include "sketchgrad/optim/sketch_memory.h"
+
+#include <doctest/doctest.h>
+#include <tbb/global_control.h>
+
+#include <numeric>
+#include <random>
+
+#include "sketchgrad/optim/adagrad.h"
+#include "sketchgrad/optim/adam.h"
+#include "sketchgrad/optim/momentum.h"
+#include "sketchgrad/optim/rmsprop.h"
+#include "sketchgrad/tests/optim/reference.h"
+
+namespace sketchgrad::test {
+namespace {
+
+struct Case {
+  int64_t rows;
+  int64_t dim;
+  int32_t depth;
+  int64_t width;
+};
+
+// Odd sizes, one column, several tiles of columns, one bucket for all, more buckets than rows.
+const std::vector<Case> kCases{{40, 1, 3, 5}, {40, 7, 3, 5},   {40, 33, 2, 16}, {25, 150, 3, 4},
+                               {9, 64, 4, 1}, {12, 65, 3, 90}, {30, 5, 8, 7}};
+
+constexpr int64_t kSteps = 5;
+
+struct Step {
+  bool dense;
+  std::vector<int64_t> items;
+  Values gradient;
+};
+
+// Steps with K = 0, 1, some and all rows, by row-sparse and by dense gradients.
+std::vector<Step> random_steps(const Case& size, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal;
+  std::vector<Step> steps;
+  for (int64_t t = 0; t < kSteps; ++t) {
+    const std::vector<int64_t> counts{size.rows, 1, size.rows / 2, 0, size.rows};
+    std::vector<int64_t> items(static_cast<size_t>(size.rows));
+    std::iota(items.begin(), items.end(), 0);
+    std::shuffle(items.begin(), items.end(), random);
+    items.resize(static_cast<size_t>(counts[static_cast<size_t>(t)]));
+    std::sort(items.begin(), items.end());
+    Step step{t == kSteps - 1, items, {}};
+    for (size_t e = 0; e < items.size(); ++e) {
+      std::vector<double>& row = step.gradient.emplace_back();
+      // Rows of very different scale, as frequent and rare words have.
+      const double scale = std::pow(10.0, -static_cast<double>(items[e] % 4));
+      for (int64_t c = 0; c < size.dim; ++c) {
+        row.push_back(static_cast<double>(static_cast<float>(scale * normal(random))));
+      }
+    }
+    steps.push_back(std::move(step));
+  }
+  return steps;
+}
+
+void give_gradient(Parameter& parameter, const Step& step, const Case& size) {
+  std::vector<float> values;
+  for (const auto& row : step.gradient) {
+    for (const double g : row) values.push_back(static_cast<float>(g));
+  }
+  const int64_t count = static_cast<int64_t>(step.items.size());
+  const Tensor tensor = Tensor::from(values, {count, size.dim}, {Category::gradient, "gradient"});
+  if (step.dense) {
+    parameter.gradient.add(tensor);
+    return;
+  }
+  const std::vector<int32_t> ids(step.items.begin(), step.items.end());
+  parameter.gradient.add(
+      RowSparse{size.rows, Tensor::from(ids, {count}, {Category::gradient, "ids"}), tensor});
+}
+
+// What a rule does with one element, in double: (w, g, m, v, t) -> w.
+using ReferenceRule = double (*)(double, double, double, double, int64_t);
+
+struct Pair {
+  const char* name;
+  double decay1, scale1;  // of the first moment; scale 0: the rule has none
+  double decay2, scale2;  // of the second
+  ReferenceRule rule;
+  std::function<Optimizer(uint64_t)> optimizer;
+};
+
+const std::vector<Pair>& pairs() {
+  static const std::vector<Pair> all{
+      {"momentum (Algorithm 2)", 0.9, 1.0, 0.0, 0.0,
+       [](double w, double, double m, double, int64_t) { return w - 0.1 * m; },
+       [](uint64_t seed) { return Optimizer(Momentum{.learning_rate = 0.1f}, seed); }},
+      {"adagrad (Algorithm 3)", 0.0, 0.0, 1.0, 1.0,
+       [](double w, double g, double, double v, int64_t) {
+         return w - 0.1 * g / (std::sqrt(v) + 1e-3);
+       },
+       [](uint64_t seed) {
+         return Optimizer(Adagrad{.learning_rate = 0.1f, .epsilon = 1e-3f}, seed);
+       }},
+      {"rmsprop", 0.0, 0.0, 0.9, 0.1,
+       [](double w, double g, double, double v, int64_t) {
+         return w - 0.01 * g / (std::sqrt(v) + 1e-3);
+       },
+       [](uint64_t seed) {
+         return Optimizer(Rmsprop{.learning_rate = 0.01f, .decay = 0.9f, .epsilon = 1e-3f}, seed);
+       }},
+      {"adam (Algorithm 4)", 0.9, 0.1, 0.99, 0.01,
+       [](double w, double, double m, double v, int64_t t) {
+         const double m_hat = m / (1.0 - std::pow(0.9, static_cast<double>(t)));
+         const double v_hat = v / (1.0 - std::pow(0.99, static_cast<double>(t)));
+         return w - 0.01 * m_hat / (std::sqrt(v_hat) + 1e-3);
+       },
+       [](uint64_t seed) {
+         return Optimizer(Adam{.learning_rate = 0.01f, .beta2 = 0.99f, .epsilon = 1e-3f}, seed);
+       }},
+  };
+  return all;
+}
+
+// The seed that the optimizer drew for a table, as its checkpoint tells it.
+uint64_t hash_seed_of(const Optimizer& optimizer, const std::string& moment) {
+  StateDict state;
+  optimizer.save(state);
+  return state.unsigned_integer("optimizer.table." + moment + ".hash_seed");
+}
+
+int64_t tile_of(int64_t dim) {
+  const kernels::ConstMatrix gradient{nullptr, 0, dim, dim};
+  return StepRows(exec_on(kCpu), kCpu, nullptr, gradient, 1).tile_columns();
+}
+
+void compare_with_transcription(const Pair& pair, const Case& size, Reading reading1,
+                                Reading reading2) {
+  const std::string name = pair.name;
+  CAPTURE(name);
+  CAPTURE(size.dim);
+  CAPTURE(size.width);
+  CAPTURE(to_string(reading1));
+  CAPTURE(to_string(reading2));
+  Parameter parameter("table", {size.rows, size.dim});
+  Optimizer optimizer = pair.optimizer(17);
+  optimizer.add(parameter,
+                {CountSketch{.depth = size.depth, .width = size.width, .reading = reading1},
+                 CountMin{.depth = size.depth, .width = size.width, .reading = reading2}});
+  const uint64_t seed = hash_seed_of(optimizer, pair.scale1 != 0.0 ? "first" : "second");
+  const int64_t tile = tile_of(size.dim);
+  ReferenceMemory first({size.depth, size.width, size.dim, seed, true}, reading1, size.rows, tile);
+  ReferenceMemory second({size.depth, size.width, size.dim, seed, false}, reading2, size.rows,
+                         tile);
+
+  Values expected(static_cast<size_t>(size.rows),
+                  std::vector<double>(static_cast<size_t>(size.dim), 0.0));
+  const std::vector<Step> steps = random_steps(size, 5);
+  for (int64_t t = 1; t <= kSteps; ++t) {
+    const Step& step = steps[static_cast<size_t>(t - 1)];
+    give_gradient(parameter, step, size);
+    optimizer.step();
+    optimizer.clear_gradients();
+
+    Values squares = step.gradient;
+    for (auto& row : squares) {
+      for (double& g : row) g *= g;
+    }
+    Values zeros = step.gradient;
+    for (auto& row : zeros) std::fill(row.begin(), row.end(), 0.0);
+    const Values m = pair.scale1 != 0.0
+                         ? first.step(step.items, step.gradient, pair.decay1, pair.scale1, t)
+                         : zeros;
+    const Values v =
+        pair.scale2 != 0.0 ? second.step(step.items, squares, pair.decay2, pair.scale2, t) : zeros;
+    for (size_t e = 0; e < step.items.size(); ++e) {
+      std::vector<double>& row = expected[static_cast<size_t>(step.items[e])];
+      for (size_t c = 0; c < row.size(); ++c) {
+        row[c] = pair.rule(row[c], step.gradient[e][c], m[e][c], v[e][c], t);
+      }
+    }
+  }
+  double worst = 0.0;
+  const std::vector<float> got = parameter.value.to_vector<float>();
+  for (size_t r = 0; r < expected.size(); ++r) {
+    for (size_t c = 0; c < expected[r].size(); ++c) {
+      worst = std::max(worst, std::abs(expected[r][c] - got[r * expected[r].size() + c]) /
+                                  std::max(1e-2, std::abs(expected[r][c])));
+    }
+  }
+  CHECK(worst < 2e-3);
+}
+
+const std::vector<Reading> kFirstReadings{Reading::requery,    Reading::own_delta,
+                                          Reading::mean_delta, Reading::bucket_local,
+                                          Reading::linear,     Reading::trusted};
+const std::vector<Reading> kSecondReadings{Reading::requery,    Reading::own_delta,
+                                           Reading::mean_delta, Reading::bucket_local,
+                                           Reading::linear,     Reading::row_scaled};
+
+TEST_CASE("sketched rules against transcriptions, every reading") {
+  for (const Pair& pair : pairs()) {
+    for (const Case& size : kCases) {
+      for (size_t i = 0; i < kFirstReadings.size(); ++i) {
+        compare_with_transcription(pair, size, kFirstReadings[i], kSecondReadings[i]);
+      }
+    }
+  }
+}
+
+TEST_CASE("a sketch without collisions is the dense memory") {
+  const Case size{6, 33, 3, 4096};
+  for (const Pair& pair : pairs()) {
+    for (size_t i = 0; i < kFirstReadings.size(); ++i) {
+      // It decays the rows that are not touched, which the dense memory leaves alone.
+      if (kFirstReadings[i] == Reading::linear) continue;
+      Parameter sketched("table", {size.rows, size.dim});
+      Parameter dense("table", {size.rows, size.dim});
+      Optimizer a = pair.optimizer(3);
+      Optimizer b = pair.optimizer(3);
+      a.add(sketched, {CountSketch{.width = size.width, .reading = kFirstReadings[i]},
+                       CountMin{.width = size.width, .reading = kSecondReadings[i]}});
+      b.add(dense, {Dense{}, Dense{}});
+      for (const Step& step : random_steps(size, 11)) {
+        give_gradient(sketched, step, size);
+        give_gradient(dense, step, size);
+        a.step();
+        b.step();
+        a.clear_gradients();
+        b.clear_gradients();
+      }
+      const std::vector<float> x = sketched.value.to_vector<float>();
+      const std::vector<float> y = dense.value.to_vector<float>();
+      for (size_t k = 0; k < x.size(); ++k) CHECK(x[k] == doctest::Approx(y[k]).epsilon(1e-4));
+    }
+  }
+}
+
+std::vector<float> train(Reading reading1, Reading reading2, int threads) {
+  const tbb::global_control control(tbb::global_control::max_allowed_parallelism,
+                                    static_cast<size_t>(threads));
+  const Case size{3000, 70, 3, 200};
+  Parameter parameter("table", {size.rows, size.dim});
+  Optimizer optimizer(Adam{}, 1);
+  optimizer.add(parameter, {CountSketch{.width = size.width, .reading = reading1},
+                            CountMin{.width = size.width, .reading = reading2}});
+  for (const Step& step : random_steps(size, 2)) {
+    give_gradient(parameter, step, size);
+    optimizer.step();
+    optimizer.clear_gradients();
+  }
+  return parameter.value.to_vector<float>();
+}
+
+TEST_CASE("the same bits with one and two threads") {
+  for (size_t i = 0; i < kFirstReadings.size(); ++i) {
+    CHECK(train(kFirstReadings[i], kSecondReadings[i], 1) ==
+          train(kFirstReadings[i], kSecondReadings[i], 2));
+  }
+}
+
+StateMemoryContext context(int64_t rows, int64_t dim, MomentRole role) {
+  return {"table.moment", role, rows, dim, 7, kCpu};
+}
+
+TEST_CASE("the bytes of a sketch, all included, stay within the ratio") {
+  for (const double ratio : {0.01, 0.2, 0.5}) {
+    for (const Reading reading : {Reading::mean_delta, Reading::row_scaled}) {
+      const auto memory = make_memory(CountMin{.ratio = ratio, .reading = reading},
+                                      context(33278, 200, MomentRole::second));
+      const int64_t dense = 33278 * 200 * 4;
+      CHECK(static_cast<double>(memory->bytes()) <= ratio * static_cast<double>(dense));
+      CHECK(static_cast<double>(memory->bytes()) >= ratio * static_cast<double>(dense) - 3 * 800);
+    }
+  }
+  const auto memory = make_memory(CountSketch{.width = 16}, context(1000, 10, MomentRole::first));
+  CHECK(memory->bytes() == 3 * 16 * 10 * 4);
+}
+
+TEST_CASE("a step holds no more workspace than one tile of columns") {
+  const Case size{5000, 512, 3, 100};
+  Parameter parameter("table", {size.rows, size.dim});
+  Optimizer optimizer(Adam{}, 1);
+  optimizer.add(parameter, {CountSketch{.width = size.width}, CountMin{.width = size.width}});
+  give_gradient(parameter, random_steps(size, 2)[0], size);
+  parameter.gradient.rows();
+  allocator().reset_peak();
+  const int64_t before = allocator().current()[Category::workspace];
+  optimizer.step();
+  const int64_t used = allocator().peak()[Category::workspace] - before;
+  const int64_t tile = 2 * size.rows * 64 * 4;                // estimates of two moments
+  const int64_t rows = size.rows * 4 * (2 * 3 + 3 * 4 + 12);  // coefficients, plan, sort
+  CHECK(used <= tile + rows);
+  CHECK(used < size.rows * size.dim * 4);
+}
+
+TEST_CASE("state of rows that are not touched") {
+  // Lazy: dense, and sketches whose buckets are not shared. The linear reading decays all rows.
+  for (const Reading reading : kFirstReadings) {
+    CAPTURE(to_string(reading));
+    const Case size{4, 3, 3, 4096};
+    Parameter parameter("table", {size.rows, size.dim});
+    Optimizer optimizer(Momentum{.learning_rate = 1.0f}, 1);
+    optimizer.add(parameter, {CountSketch{.width = size.width, .reading = reading}, None{}});
+    const auto step_row = [&](int64_t row, double value) {
+      give_gradient(parameter, {false, {row}, {{value, value, value}}}, size);
+      optimizer.step();
+      optimizer.clear_gradients();
+    };
+    step_row(0, 1.0);
+    const std::vector<float> after_first = parameter.value.to_vector<float>();
+    step_row(1, 1.0);
+    CHECK(parameter.value.to_vector<float>()[0] == after_first[0]);  // the parameter never moves
+    step_row(0, 0.0);
+    const float moved = after_first[0] - parameter.value.to_vector<float>()[0];
+    CHECK(moved == doctest::Approx(reading == Reading::linear ? 0.81 : 0.9));
+  }
+}
+
+TEST_CASE("cleaning multiplies the sketch every so many steps") {
+  Parameter parameter("table", {1, 2});
+  Optimizer optimizer(Adagrad{.learning_rate = 1.0f}, 1);
+  optimizer.add(
+      parameter,
+      {None{}, CountMin{.width = 8, .reading = Reading::own_delta, .cleaning = {0.5f, 2}}});
+  const auto step = [&] {
+    give_gradient(parameter, {false, {0}, {{2.0, 2.0}}}, {1, 2, 3, 8});
+    optimizer.step();
+    optimizer.clear_gradients();
+    StateDict state;
+    optimizer.save(state);
+    const std::vector<float> cells =
+        state.tensors.at("optimizer.table.second.cells").to_vector<float>();
+    return *std::max_element(cells.begin(), cells.end());
+  };
+  CHECK(step() == 4.0f);
+  CHECK(step() == 4.0f);  // (4 + 4) / 2
+  CHECK(step() == 8.0f);
+  CHECK(step() == 6.0f);
+}
+
+TEST_CASE("sketches that cannot be are refused with a reason") {
+  const auto first = [](const MemorySpec& spec) {
+    return make_memory(spec, context(100, 4, MomentRole::first));
+  };
+  const auto second = [](const MemorySpec& spec) {
+    return make_memory(spec, context(100, 4, MomentRole::second));
+  };
+  CHECK_THROWS_WITH_AS(first(CountSketch{.ratio = 0.001}),
+                       doctest::Contains("the smallest that works is 0.03"), InvalidArgument);
+  CHECK_THROWS_AS(first(CountSketch{.reading = Reading::row_scaled}), InvalidArgument);
+  CHECK_THROWS_AS(first(CountSketch{.depth = 1, .reading = Reading::trusted}), InvalidArgument);
+  CHECK_THROWS_AS(first(CountMin{}), InvalidArgument);
+  CHECK_THROWS_AS(second(CountMin{.reading = Reading::trusted}), InvalidArgument);
+  CHECK_THROWS_AS(second(CountMin{.depth = 9}), InvalidArgument);
+}
+
+TEST_CASE("the smallest ratio that is named works") {
+  for (const int64_t dim : {1, 4, 200}) {
+    try {
+      make_memory(CountMin{.ratio = 1e-9}, context(1000, dim, MomentRole::second));
+      FAIL("no error");
+    } catch (const InvalidArgument& error) {
+      const std::string text = error.what();
+      const double ratio = std::stod(text.substr(text.rfind(' ')));
+      CHECK_NOTHROW(make_memory(CountMin{.ratio = ratio}, context(1000, dim, MomentRole::second)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sketchgrad::test
