@@ -7,8 +7,9 @@ namespace sketchgrad::kernels {
 
 enum class DeviceKind : uint8_t { cpu, cuda };
 
-// Where kernels take temporary memory from; the framework's caching allocator implements it, so that
-// every byte has a name. Called from the thread that launches the kernel, never inside a loop body.
+// Where kernels take temporary memory from; the framework's caching allocator implements it, so
+// that every byte has a name. Called from the thread that launches the kernel, never inside a loop
+// body.
 class Scratch {
  public:
   virtual ~Scratch() = default;

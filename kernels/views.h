@@ -25,9 +25,9 @@ struct MatrixView {
   SG_HD MatrixView row_range(int64_t begin, int64_t count) const {
     return {data + begin * stride, count, cols, stride};
   }
-  SG_HD operator MatrixView<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  // A template, because nvcc warns of a conversion of MatrixView<const T> to itself.
+  template <class U, class = std::enable_if_t<std::is_same_v<U, const T> && !std::is_const_v<T>>>
+  SG_HD operator MatrixView<U>() const {
     return {data, rows, cols, stride};
   }
 };

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "sketchgrad/layers/output_layer.h"
+#include "sketchgrad/layers/softmax_chunks.h"
+
+namespace sketchgrad {
+
+// The k best classes of each token among those seen so far. Classes must be seen in order of id,
+// from 0 on; equal logits stay in order of id.
+class BestClasses {
+ public:
+  BestClasses(int64_t tokens, int64_t k);
+
+  // logits [tokens.count, classes.count], on any device.
+  void see(const Tensor& logits, IndexRange tokens, IndexRange classes);
+
+  // Scores are logits - log_sums[token]. Call once.
+  TopK result(const std::vector<float>& log_sums, const std::string& name, Device);
+
+ private:
+  void insert(int64_t token, int32_t id, float logit);
+
+  int64_t tokens_;
+  int64_t k_;
+  std::vector<int32_t> ids_;   // [tokens, k], best first
+  std::vector<float> logits_;  // [tokens, k]
+};
+
+}  // namespace sketchgrad

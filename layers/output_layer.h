@@ -1,0 +1,27 @@
+#pragma once
+
+#include "sketchgrad/framework/module.h"
+#include "sketchgrad/framework/tape.h"
+
+namespace sketchgrad {
+
+struct TopK {
+  Tensor ids;     // int32 [tokens, k], best first; equal scores in order of id
+  Tensor scores;  // float32 [tokens, k], log-probabilities
+};
+
+// What all softmaxes over a vocabulary share. x is [tokens, input] (leading axes are folded);
+// targets int32 [tokens], kernels::kIgnoredTarget marks tokens without a target.
+class OutputLayer : public Module {
+ public:
+  // Mean over the tokens with a target of -log p(target). A scalar; 0 if no token has one. While
+  // training this may be an estimate (sampled softmax), in evaluation it is exact.
+  virtual Variable loss(Tape&, const Variable& x, const Tensor& targets) = 0;
+  // Exact log p(target) a token: float32 [tokens], 0 for ignored ones.
+  virtual Tensor log_prob(const Tensor& x, const Tensor& targets) = 0;
+  // Exact top k a token.
+  virtual TopK top_k(const Tensor& x, int64_t k) = 0;
+  virtual int64_t classes() const = 0;
+};
+
+}  // namespace sketchgrad
