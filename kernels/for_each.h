@@ -46,20 +46,25 @@ void for_each(const Policy& policy, int64_t count, const F& f) {
 }
 
 // f(r) returns a functor of the column; what depends on the row alone is computed once a row on the
-// CPU. Elements are independent; the loop over columns is vectorised by the compiler. An f that
-// reads scattered rows may have a prefetch(r), called a few rows ahead.
+// CPU. Elements are independent; the loop over columns is vectorised by the compiler. A row of more
+// than a block's elements is cut into pieces. An f that reads scattered rows may have a
+// prefetch(r), called a few rows ahead.
 template <class Policy, class F>
 void for_each_row(const Policy& policy, int64_t rows, int64_t cols, const F& f) {
   if (cols <= 0) return;
-  for_each_range(policy, rows, kBlockElements / cols, [&](int64_t begin, int64_t end) {
+  const int64_t pieces = (cols + kBlockElements - 1) / kBlockElements;
+  for_each_range(policy, rows * pieces, kBlockElements / cols, [&](int64_t begin, int64_t end) {
     const F local = f;
-    for (int64_t r = begin; r < end; ++r) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t r = piece / pieces;
       if constexpr (requires { local.prefetch(r); }) {
-        if (r + kPrefetchRows < end) local.prefetch(r + kPrefetchRows);
+        if (piece + kPrefetchRows < end) local.prefetch((piece + kPrefetchRows) / pieces);
       }
       const auto column = local(r);
+      const int64_t first = piece % pieces * kBlockElements;
+      const int64_t last = std::min(cols, first + kBlockElements);
 #pragma omp simd
-      for (int64_t c = 0; c < cols; ++c) column(c);
+      for (int64_t c = first; c < last; ++c) column(c);
     }
   });
 }

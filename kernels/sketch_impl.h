@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/prefetch.h"
 #include "sketchgrad/kernels/sketch.h"
 
 namespace sketchgrad::kernels {
@@ -66,6 +67,11 @@ struct EstimateRow {
     }
     element.estimate = estimate.row(r);
     return element;
+  }
+  void prefetch(int64_t r) const {
+    for (int j = 0; j < kDepth; ++j) {
+      prefetch_floats(sketch.bucket(j, slot_bucket(slots[j * rows + r])), sketch.dim);
+    }
   }
 };
 
@@ -141,7 +147,10 @@ void sketch_estimate_trusted_depth(const Policy& policy, SketchView sketch, cons
   const TrustedEstimateRow<kDepth> row{
       {sketch, plan.slots, plan.rows, true, 1.0f, estimate}, rule, decay, scale};
   for_each_range(policy, plan.rows, kBlockElements / sketch.dim, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) row(r);
+    for (int64_t r = begin; r < end; ++r) {
+      if (r + kPrefetchRows < end) row.readings.prefetch(r + kPrefetchRows);
+      row(r);
+    }
   });
 }
 

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/prefetch.h"
 #include "sketchgrad/kernels/update.h"
 
 namespace sketchgrad::kernels {
@@ -16,6 +17,13 @@ void update_rows(const Exec&, const UpdateRule&, const StateAccess&, const State
 namespace cuda {
 void update_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
+}
+
+template <class Access>
+void prefetch_state(const Access& access, int64_t id) {
+  if constexpr (std::is_same_v<Access, DenseState>) {
+    prefetch_floats(access.state.row(id), access.state.cols);
+  }
 }
 
 template <class Rule, class First, class Second>
@@ -42,6 +50,12 @@ struct UpdateRow {
   SG_HD UpdateElement<Rule, First, Second> operator()(int64_t r) const {
     const int64_t id = ids != nullptr ? ids[r] : r;
     return {rule, first.row(r, id), second.row(r, id), gradient.row(r), parameter.row(id)};
+  }
+  void prefetch(int64_t r) const {
+    if (ids == nullptr) return;
+    prefetch_floats(parameter.row(ids[r]), parameter.cols);
+    prefetch_state(first, ids[r]);
+    prefetch_state(second, ids[r]);
   }
 };
 

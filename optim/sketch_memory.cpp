@@ -41,6 +41,10 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
 }
 
 void SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
+  check(
+      reading_ != Reading::linear || accumulate.decay > 0.0f,
+      "[sketch] reading linear of {} needs a decay above 0; a moment without decay needs no memory",
+      name_);
   accumulate_ = accumulate;
   estimate_ =
       Tensor::empty({rows.count(), rows.tile_columns()}, {Category::workspace, "sketch.estimate"},

@@ -73,6 +73,11 @@ struct MakeMemory {
     return std::make_unique<NoMemory>();
   }
   std::unique_ptr<StateMemory> operator()(const CountSketch& spec) const {
+    check(context.role == MomentRole::first,
+          "[sketch] a signed count-sketch can turn negative and cannot be the second moment {}; "
+          "use a "
+          "count-min sketch",
+          context.name);
     return std::make_unique<CountSketchMemory>(context, spec);
   }
   std::unique_ptr<StateMemory> operator()(const CountMin& spec) const {

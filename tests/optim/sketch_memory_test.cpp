@@ -348,6 +348,12 @@ TEST_CASE("sketches that cannot be are refused with a reason") {
   CHECK_THROWS_AS(first(CountSketch{.reading = Reading::row_scaled}), InvalidArgument);
   CHECK_THROWS_AS(first(CountSketch{.depth = 1, .reading = Reading::trusted}), InvalidArgument);
   CHECK_THROWS_AS(first(CountMin{}), InvalidArgument);
+  CHECK_THROWS_AS(second(CountSketch{}), InvalidArgument);
+  Parameter parameter("table", {100, 4});
+  Optimizer without_decay(Adam{.beta1 = 0.0f});
+  without_decay.add(parameter, {CountSketch{.reading = Reading::linear}, Dense{}});
+  parameter.gradient.add(Tensor::full({100, 4}, 1.0f, {Category::gradient, "gradient"}));
+  CHECK_THROWS_AS(without_decay.step(), InvalidArgument);
   CHECK_THROWS_AS(second(CountMin{.reading = Reading::trusted}), InvalidArgument);
   CHECK_THROWS_AS(second(CountMin{.depth = 9}), InvalidArgument);
 }

@@ -1,0 +1,36 @@
+#include "sketchgrad/apps/common/checkpoint_folder.h"
+
+#include <filesystem>
+#include <system_error>
+
+namespace sketchgrad::apps {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kLatest = "latest.safetensors";
+constexpr const char* kBest = "best.safetensors";
+
+}  // namespace
+
+CheckpointFolder::CheckpointFolder(const std::string& folder)
+    : latest_((fs::path(folder) / kLatest).string()), best_((fs::path(folder) / kBest).string()) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw IoError(fmt::format("[checkpoint] {}: cannot be made: {}", folder, error.message()));
+  }
+}
+
+bool CheckpointFolder::has_latest() const {
+  std::error_code none;
+  return fs::exists(latest_, none);
+}
+
+std::string checkpoint_file(const std::string& path) {
+  std::error_code none;
+  return fs::is_directory(path, none) ? (fs::path(path) / kLatest).string() : path;
+}
+
+}  // namespace sketchgrad::apps

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+
+#include "sketchgrad/framework/checkpoint.h"
+
+namespace sketchgrad::apps {
+
+// A folder with latest.safetensors, and best.safetensors where there was a validation.
+class CheckpointFolder {
+ public:
+  // Makes the folder where it is missing. Throws IoError.
+  explicit CheckpointFolder(const std::string& folder);
+
+  const std::string& latest() const { return latest_; }
+  const std::string& best() const { return best_; }
+  bool has_latest() const;
+
+ private:
+  std::string latest_;
+  std::string best_;
+};
+
+// The file that `path` means: itself, or the latest one of a folder.
+std::string checkpoint_file(const std::string& path);
+
+}  // namespace sketchgrad::apps

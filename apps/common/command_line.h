@@ -1,0 +1,23 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace sketchgrad::apps {
+
+inline constexpr int kExitFailure = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitStopped = 130;
+
+// argv without the program's name.
+std::vector<std::string> arguments_of(int argc, char** argv);
+void parse(CLI::App& app, std::vector<std::string> arguments);
+
+// Runs `body` and turns what it throws into one line "NAME: error: ..." on stderr and an exit code:
+// kExitUsage for wrong flags and values, kExitFailure for everything else. Help is printed.
+int run_program(const std::string& name, const CLI::App& app, const std::function<int()>& body);
+
+}  // namespace sketchgrad::apps

@@ -1,0 +1,109 @@
+#include "sketchgrad/apps/common/config_file.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include "sketchgrad/kernels/error.h"
+
+namespace sketchgrad::apps {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kFlag = "--config";
+
+// Relative to the program: where it is installed, and where it lies in a build directory, whose
+// folder include/sketchgrad links to the sources.
+std::vector<fs::path> config_folders(const std::string& application) {
+  std::error_code none;
+  const fs::path program = fs::read_symlink("/proc/self/exe", none).parent_path();
+  return {program / "../share/sketchgrad" / application / "configs",
+          program / "../include/sketchgrad/apps" / application / "configs"};
+}
+
+std::vector<std::string> known_configs(const std::string& application) {
+  std::vector<std::string> names;
+  for (const fs::path& folder : config_folders(application)) {
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(folder, none)) {
+      names.push_back(entry.path().stem().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<CLI::ConfigItem> read_items(const std::string& file) {
+  std::ifstream stream(file);
+  if (!stream) throw DataError(file, 0, "cannot be read");
+  try {
+    return CLI::ConfigTOML().from_config(stream);
+  } catch (const CLI::Error& error) {
+    throw DataError(file, 0, error.what());
+  }
+}
+
+std::vector<std::string> read_config(const std::string& file, const CLI::App& command) {
+  std::vector<std::string> flags;
+  for (const CLI::ConfigItem& item : read_items(file)) {
+    const std::string name = item.fullname();
+    if (!item.parents.empty() || command.get_option_no_throw("--" + name) == nullptr) {
+      throw DataError(file, 0, fmt::format("'{}' is no setting of {}", name, command.get_name()));
+    }
+    if (item.inputs.size() != 1) {
+      throw DataError(file, 0,
+                      fmt::format("'{}' must have one value (in quotes, if it holds "
+                                  "commas or spaces)",
+                                  name));
+    }
+    flags.push_back(fmt::format("--{}={}", name, item.inputs[0]));
+  }
+  return flags;
+}
+
+}  // namespace
+
+std::string find_config(const std::string& name, const std::string& application) {
+  std::error_code none;
+  if (fs::is_regular_file(name, none)) return name;
+  if (name.find('/') == std::string::npos) {
+    for (const fs::path& folder : config_folders(application)) {
+      for (const std::string& file : {name, name + ".toml"}) {
+        if (fs::is_regular_file(folder / file, none)) return (folder / file).string();
+      }
+    }
+  }
+  throw InvalidArgument(fmt::format("--config: there is no file '{}'; known by name are {}", name,
+                                    fmt::join(known_configs(application), ", ")));
+}
+
+std::vector<std::string> expand_config(const std::vector<std::string>& arguments,
+                                       const CLI::App& command, const std::string& application) {
+  std::vector<std::string> flags;
+  std::vector<std::string> rest;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    std::string file;
+    if (argument.starts_with(std::string(kFlag) + "=")) {
+      file = argument.substr(kFlag.size() + 1);
+    } else if (argument == kFlag && i + 1 < arguments.size()) {
+      file = arguments[++i];
+    } else {
+      rest.push_back(argument);
+      continue;
+    }
+    for (std::string& flag : read_config(find_config(file, application), command)) {
+      flags.push_back(std::move(flag));
+    }
+  }
+  flags.insert(flags.end(), rest.begin(), rest.end());
+  return flags;
+}
+
+}  // namespace sketchgrad::apps

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <vector>
+
+namespace sketchgrad::apps {
+
+// Settings files of an application: "name = value" lines in TOML, names as the flags without "--".
+
+// `name` itself where it is a file; otherwise, where it has no folder in it, NAME or NAME.toml of
+// the application's own settings, beside the program's source or installed with it. Throws
+// InvalidArgument naming the settings that there are.
+std::string find_config(const std::string& name, const std::string& application);
+
+// The arguments with each "--config FILE" (FILE may stand several times; later ones win) replaced
+// by what the files say, placed so that flags on the command line win. `command` must take the last
+// of several values of an option. Throws DataError for a file that cannot be read or sets what
+// `command` does not know.
+std::vector<std::string> expand_config(const std::vector<std::string>& arguments,
+                                       const CLI::App& command, const std::string& application);
+
+}  // namespace sketchgrad::apps

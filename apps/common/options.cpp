@@ -1,0 +1,208 @@
+#include "sketchgrad/apps/common/options.h"
+
+#include <utility>
+
+#include "sketchgrad/optim/adagrad.h"
+#include "sketchgrad/optim/adam.h"
+#include "sketchgrad/optim/momentum.h"
+#include "sketchgrad/optim/rmsprop.h"
+#include "sketchgrad/optim/sgd.h"
+
+namespace sketchgrad::apps {
+
+namespace {
+
+// What a rule has, and what it takes where nothing is said.
+struct RuleDefaults {
+  const char* name;
+  double learning_rate;
+  std::optional<double> beta1;
+  std::optional<double> beta2;
+  std::optional<double> epsilon;
+  std::optional<double> momentum;
+  bool weight_decay;
+  bool first_moment;
+  bool second_moment;
+};
+
+constexpr RuleDefaults kRules[] = {
+    {"sgd", 1.0, {}, {}, {}, {}, false, false, false},
+    {"momentum", 0.5, {}, {}, {}, 0.9, false, true, false},
+    {"adagrad", 0.1, {}, {}, 1e-10, {}, false, false, true},
+    {"rmsprop", 0.002, {}, 0.99, 1e-8, {}, false, false, true},
+    {"adam", 0.002, 0.9, 0.999, 1e-8, {}, true, true, true},
+};
+
+const RuleDefaults& rule_named(const std::string& name) {
+  for (const RuleDefaults& rule : kRules) {
+    if (rule.name == name) return rule;
+  }
+  throw InvalidArgument(fmt::format(
+      "--optimizer: unknown rule '{}'; known are sgd, momentum, adagrad, rmsprop, adam", name));
+}
+
+void fill(std::optional<double>& value, const std::optional<double>& fallback,
+          const std::string& flag, const std::string& rule) {
+  check(fallback || !value, "{}: {} has no such setting", flag, rule);
+  if (!value) value = fallback;
+}
+
+void check_moment(const std::string& memory, bool present, const std::string& flag,
+                  const std::string& rule) {
+  check(present || memory == "dense", "{}: {} has no such moment", flag, rule);
+}
+
+float value_of(const std::optional<double>& setting) { return static_cast<float>(*setting); }
+
+void add_memory_options(CLI::App& command, OptimizerOptions& options) {
+  const std::string memories = "dense, none, or sketch:RATIO[,depth=N][,width=N][,reading=NAME]";
+  command
+      .add_option("--moment1", options.moment1,
+                  "memory of the first moment: " + memories + "; none means beta1 = 0")
+      ->capture_default_str();
+  command
+      .add_option("--moment2", options.moment2,
+                  "memory of the second moment: " + memories + "[,clean=ALPHA/STEPS]")
+      ->capture_default_str();
+}
+
+void add_file_options(CLI::App& command, RunOptions& options) {
+  command.add_option("--checkpoint", options.checkpoint,
+                     "folder for latest.safetensors and best.safetensors");
+  command.add_flag("--resume", options.resume,
+                   "go on from the folder's latest checkpoint, if there is one");
+  command
+      .add_option("--checkpoint-every", options.checkpoint_every,
+                  "steps between checkpoints; 0: after each validation only")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--report", options.report, "JSON file for settings and results");
+  command.add_option("--metrics", options.metrics, "file for the course of training, JSON lines");
+  command.add_option("--log-every", options.log_every, "steps between lines of --metrics")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_options(CLI::App& command, OptimizerOptions& options) {
+  command.add_option("--optimizer", options.optimizer, "sgd, momentum, adagrad, rmsprop or adam")
+      ->capture_default_str();
+  add_memory_options(command, options);
+  command
+      .add_option("--learning-rate", options.learning_rate,
+                  "step size [adam and rmsprop 0.002, adagrad 0.1, momentum 0.5, sgd 1]")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--beta1", options.beta1, "decay of adam's first moment a step [0.9]")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--beta2", options.beta2,
+                  "decay of the second moment a step [adam 0.999, rmsprop 0.99]")
+      ->check(CLI::Range(0.0, 1.0));
+  command
+      .add_option("--epsilon", options.epsilon,
+                  "added to the root of the second moment [1e-8, adagrad 1e-10]")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--momentum", options.momentum, "decay of the momentum a step [0.9]")
+      ->check(CLI::Range(0.0, 1.0));
+  command.add_flag("--nesterov,!--no-nesterov", options.nesterov, "Nesterov's momentum");
+  command
+      .add_option("--weight-decay", options.weight_decay,
+                  "decoupled decay (AdamW), times the learning rate a step")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void add_options(CLI::App& command, RunOptions& options) {
+  command
+      .add_option("--schedule", options.schedule,
+                  "of the learning rate: constant, linear, cosine[:WARMUP_STEPS] or "
+                  "plateau[:MULTIPLIER[,VALIDATIONS]]")
+      ->capture_default_str();
+  command
+      .add_option("--clip", options.clip, "largest global norm of the gradients; 0: no clipping")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "of initial values, masks and hashes")
+      ->capture_default_str();
+  command
+      .add_option("--threads", options.threads,
+                  "at most so many; 0: all processors. Results do not depend on it")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
+  command
+      .add_option("--eval-every", options.eval_every, "steps between validations; 0: each epoch")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  add_file_options(command, options);
+}
+
+void complete(OptimizerOptions& options) {
+  const RuleDefaults& rule = rule_named(options.optimizer);
+  check_moment(options.moment1, rule.first_moment, "--moment1", options.optimizer);
+  check_moment(options.moment2, rule.second_moment, "--moment2", options.optimizer);
+  fill(options.learning_rate, rule.learning_rate, "--learning-rate", options.optimizer);
+  fill(options.beta1, rule.beta1, "--beta1", options.optimizer);
+  fill(options.beta2, rule.beta2, "--beta2", options.optimizer);
+  fill(options.epsilon, rule.epsilon, "--epsilon", options.optimizer);
+  fill(options.momentum, rule.momentum, "--momentum", options.optimizer);
+  check(!options.nesterov || rule.momentum, "--nesterov: {} has no such setting",
+        options.optimizer);
+  check(options.weight_decay == 0 || rule.weight_decay, "--weight-decay: {} has no such setting",
+        options.optimizer);
+  for (const auto& [flag, value] :
+       {std::pair("--beta1", options.beta1), std::pair("--beta2", options.beta2)}) {
+    check(!value || *value < 1.0, "{}: {} must be below 1", flag, value.value_or(0.0));
+  }
+  if (options.moment1 == "none" && options.beta1) options.beta1 = 0.0;
+  check(options.moment1 != "none" || !options.momentum,
+        "--moment1: momentum needs a memory; none is sgd");
+  check(options.moment2 != "none", "--moment2: {} needs a memory", options.optimizer);
+  table_moments(options);
+}
+
+nlohmann::json to_json(const OptimizerOptions& options) {
+  const RuleDefaults& rule = rule_named(options.optimizer);
+  nlohmann::json result = {{"optimizer", options.optimizer}};
+  const auto put = [&](const char* name, const std::optional<double>& value) {
+    if (value) result[name] = *value;
+  };
+  put("learning_rate", options.learning_rate);
+  put("beta1", options.beta1);
+  put("beta2", options.beta2);
+  put("epsilon", options.epsilon);
+  put("momentum", options.momentum);
+  const Moments moments = table_moments(options);
+  if (rule.first_moment) result["moment1"] = to_string(moments.first);
+  if (rule.second_moment) result["moment2"] = to_string(moments.second);
+  if (rule.momentum) result["nesterov"] = options.nesterov;
+  if (rule.weight_decay) result["weight_decay"] = options.weight_decay;
+  return result;
+}
+
+Moments table_moments(const OptimizerOptions& options) {
+  return {parse_memory(options.moment1, MomentRole::first),
+          parse_memory(options.moment2, MomentRole::second)};
+}
+
+Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed) {
+  const float learning_rate = value_of(options.learning_rate);
+  if (options.optimizer == "sgd") return Optimizer(Sgd{learning_rate}, seed);
+  if (options.optimizer == "momentum") {
+    return Optimizer(Momentum{learning_rate, value_of(options.momentum), options.nesterov}, seed);
+  }
+  if (options.optimizer == "adagrad") {
+    return Optimizer(Adagrad{learning_rate, value_of(options.epsilon)}, seed);
+  }
+  if (options.optimizer == "rmsprop") {
+    return Optimizer(Rmsprop{learning_rate, value_of(options.beta2), value_of(options.epsilon)},
+                     seed);
+  }
+  Adam adam{learning_rate, value_of(options.beta1), value_of(options.beta2),
+            value_of(options.epsilon), static_cast<float>(options.weight_decay)};
+  if (options.moment1 == "none") adam.first = None{};
+  return Optimizer(adam, seed);
+}
+
+}  // namespace sketchgrad::apps

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "sketchgrad/optim/optimizer.h"
+
+// Flags that the applications share.
+namespace sketchgrad::apps {
+
+// What is not set is chosen by complete().
+struct OptimizerOptions {
+  std::string optimizer = "adam";  // sgd, momentum, adagrad, rmsprop, adam
+  std::string moment1 = "dense";   // as parse_memory reads it
+  std::string moment2 = "dense";
+  std::optional<double> learning_rate;
+  std::optional<double> beta1;
+  std::optional<double> beta2;
+  std::optional<double> epsilon;
+  std::optional<double> momentum;
+  bool nesterov = false;
+  double weight_decay = 0;
+};
+
+struct RunOptions {
+  uint64_t seed = 1;
+  int threads = 0;  // 0: all processors
+  std::string device = "cpu";
+  std::string schedule = "constant";
+  double clip = 1;         // 0: none
+  std::string checkpoint;  // folder; empty: none
+  bool resume = false;
+  std::string report;            // empty: none
+  std::string metrics;           // empty: none
+  int64_t checkpoint_every = 0;  // steps; 0: only after validations
+  int64_t eval_every = 0;        // steps; 0: epochs
+  int64_t log_every = 50;        // steps
+};
+
+void add_options(CLI::App& command, OptimizerOptions& options);
+void add_options(CLI::App& command, RunOptions& options);
+
+// Fills in what the rule takes by default. Throws InvalidArgument for a setting that the rule does
+// not have.
+void complete(OptimizerOptions& options);
+// Of completed options; only what the rule has.
+nlohmann::json to_json(const OptimizerOptions& options);
+
+// Of completed options. Parameters added without moments of their own get dense state, but no first
+// moment where moment1 is "none" (Adam with beta1 = 0).
+Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed);
+// The memories of the tables that the options mean.
+Moments table_moments(const OptimizerOptions& options);
+
+}  // namespace sketchgrad::apps

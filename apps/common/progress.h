@@ -1,0 +1,41 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+namespace sketchgrad::apps {
+
+// "1:02:03" or "4:05"; "-:--" where it is not known (negative).
+std::string format_seconds(double seconds);
+
+// How far a long job is. On a terminal one line is redrawn a few times a second; elsewhere a line
+// is written every `quiet_seconds`.
+class Progress {
+ public:
+  Progress(std::string label, int64_t total, std::FILE* stream = stderr, double quiet_seconds = 20);
+  // Takes the bar away.
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  // Whether update would write now: spares making its text.
+  bool due() const;
+  void update(int64_t done, const std::string& text);
+  // A line that stays.
+  void say(const std::string& line);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void clear();
+
+  std::string label_;
+  int64_t total_;
+  std::FILE* stream_;
+  bool terminal_;
+  std::chrono::duration<double> interval_;
+  Clock::time_point last_;
+};
+
+}  // namespace sketchgrad::apps

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+
+#include "sketchgrad/framework/memory.h"
+
+namespace sketchgrad::apps {
+
+// Writes to a temporary file beside `path` and renames it. Throws IoError naming the path.
+void write_json(const std::string& path, const nlohmann::json& value);
+// Throws IoError now where write_json would after hours of training.
+void check_writable(const std::string& path);
+
+// One entry a category and "total".
+nlohmann::json to_json(const MemoryFigures& figures);
+// A table of the peaks by category, for people.
+std::string format_memory_table(const MemoryFigures& peak, const MemoryFigures& at_peak);
+
+// The largest resident size of this process so far, as the system counts it; 0 where it does not.
+int64_t peak_resident_bytes();
+
+}  // namespace sketchgrad::apps

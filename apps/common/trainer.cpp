@@ -1,0 +1,261 @@
+#include "sketchgrad/apps/common/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/optim/clip.h"
+
+namespace sketchgrad::apps {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kFiguresKey = "trainer";
+
+// Adds the time since the last call to a counter.
+class Stopwatch {
+ public:
+  void lap(double& seconds) {
+    const auto now = std::chrono::steady_clock::now();
+    seconds += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+// Found by argument-dependent lookup, which does not look into unnamed namespaces.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PhaseSeconds, data, forward_backward, clip, optimizer)
+
+static void to_json(json& out, const LossMean& mean) {
+  out = json::array({mean.sum, mean.examples});
+}
+static void from_json(const json& in, LossMean& mean) {
+  in.at(0).get_to(mean.sum);
+  in.at(1).get_to(mean.examples);
+}
+
+static void to_json(json& out, const Validation& validation) {
+  out = json::array({validation.step, validation.loss});
+}
+static void from_json(const json& in, Validation& validation) {
+  in.at(0).get_to(validation.step);
+  in.at(1).get_to(validation.loss);
+}
+
+std::string TrainingTask::describe(double loss) const { return fmt::format("loss {:.4f}", loss); }
+
+json TrainingTask::metrics(double loss) const { return {{"loss", loss}}; }
+
+double TrainingFigures::examples_per_second() const {
+  const double total = seconds.total();
+  return total > 0 ? static_cast<double>(examples) / total : 0.0;
+}
+
+std::optional<double> TrainingFigures::best_validation() const {
+  if (validations.empty()) return std::nullopt;
+  double best = std::numeric_limits<double>::infinity();
+  for (const Validation& validation : validations) best = std::min(best, validation.loss);
+  return best;
+}
+
+Trainer::Trainer(TrainingTask& task, Optimizer& optimizer, Schedule& schedule,
+                 const TrainerOptions& options, MetricsLog& metrics, const CheckpointFolder* folder)
+    : task_(task),
+      optimizer_(optimizer),
+      schedule_(schedule),
+      options_(options),
+      metrics_(metrics),
+      folder_(folder) {
+  check(options.total_steps >= 1, "[train] {} steps, there must be at least 1",
+        options.total_steps);
+}
+
+bool Trainer::run() {
+  const StopSignal stop;
+  Progress progress("train", options_.total_steps);
+  task_.model().set_training(true);
+  for (;;) {
+    if (validation_due() && !validate(progress)) break;
+    if (StopSignal::requested() || figures_.steps >= options_.total_steps) break;
+    step();
+    show(progress);
+    if (options_.checkpoint_every > 0 && figures_.steps % options_.checkpoint_every == 0) {
+      save_latest();
+    }
+  }
+  if (saved_steps_ != figures_.steps) save_latest();
+  return figures_.steps >= options_.total_steps && !validation_due();
+}
+
+void Trainer::step() {
+  Stopwatch watch;
+  PhaseSeconds& seconds = figures_.seconds;
+  const int64_t examples = task_.fetch(figures_.steps % task_.steps_per_epoch());
+  watch.lap(seconds.data);
+  const double loss = forward_backward();
+  watch.lap(seconds.forward_backward);
+  clip();
+  watch.lap(seconds.clip);
+  update();
+  watch.lap(seconds.optimizer);
+  finish_step(loss, examples);
+}
+
+double Trainer::forward_backward() {
+  Tape tape;
+  const auto forward = [&] {
+    const MemoryScope scope("forward");
+    return task_.loss(tape);
+  };
+  const Variable loss = forward();
+  const double value = loss.value.item();
+  check_finite(value, "loss");
+  const MemoryScope scope("backward");
+  tape.backward(loss);
+  return value;
+}
+
+void Trainer::clip() {
+  const MemoryScope scope("clip");
+  // Without clipping, too: the norm tells whether every gradient is finite.
+  const double most = options_.clip > 0 ? options_.clip : std::numeric_limits<double>::infinity();
+  try {
+    last_norm_ = clip_global_norm(optimizer_.parameters(), most);
+  } catch (const NumericError& error) {
+    throw NumericError(fmt::format("[train] step {}: {}", figures_.steps + 1, error.what()));
+  }
+}
+
+void Trainer::update() {
+  const MemoryScope scope("optimizer");
+  optimizer_.set_learning_rate(
+      static_cast<float>(options_.learning_rate * schedule_.factor(figures_.steps)));
+  optimizer_.step();
+  optimizer_.clear_gradients();
+}
+
+void Trainer::check_finite(double loss, const char* what) const {
+  if (std::isfinite(loss)) return;
+  throw NumericError(fmt::format("[train] step {}: the {} is {}", figures_.steps + 1, what, loss));
+}
+
+void Trainer::finish_step(double loss, int64_t examples) {
+  ++figures_.steps;
+  figures_.examples += examples;
+  figures_.epoch.add(loss, examples);
+  figures_.interval.add(loss, examples);
+  if (figures_.steps % task_.steps_per_epoch() == 0) {
+    figures_.epoch_losses.push_back(figures_.epoch.value());
+    figures_.epoch = {};
+  }
+  if (figures_.steps % options_.log_every == 0) log_interval();
+  last_loss_ = figures_.interval.examples > 0 ? figures_.interval.value() : last_loss_;
+}
+
+void Trainer::log_interval() {
+  last_loss_ = figures_.interval.value();
+  figures_.interval = {};
+  json entry = task_.metrics(last_loss_);
+  entry.update({{"event", "train"},
+                {"step", figures_.steps},
+                {"epoch", epoch()},
+                {"learning_rate", optimizer_.learning_rate()},
+                {"gradient_norm", last_norm_},
+                {"examples", figures_.examples},
+                {"seconds", figures_.seconds.total()},
+                {"peak_bytes", allocator().peak().total}});
+  metrics_.write(entry);
+}
+
+void Trainer::show(Progress& progress) const {
+  if (!progress.due()) return;
+  const double seconds_a_step =
+      figures_.seconds.total() / static_cast<double>(std::max<int64_t>(1, figures_.steps));
+  const auto left = static_cast<double>(options_.total_steps - figures_.steps);
+  progress.update(
+      figures_.steps,
+      fmt::format("epoch {} {} {:.0f}/s peak {} left {}", epoch() + 1, task_.describe(last_loss_),
+                  figures_.examples_per_second(), format_bytes(allocator().peak().total),
+                  format_seconds(left * seconds_a_step)));
+}
+
+bool Trainer::validation_due() const {
+  const int64_t every = options_.eval_every > 0 ? options_.eval_every : task_.steps_per_epoch();
+  const bool is_time = figures_.steps % every == 0 || figures_.steps >= options_.total_steps;
+  const int64_t last = figures_.validations.empty() ? 0 : figures_.validations.back().step;
+  return is_time && figures_.steps > last;
+}
+
+bool Trainer::validate(Progress& progress) {
+  const std::optional<double> best = figures_.best_validation();
+  const std::optional<double> loss = task_.validate();
+  task_.model().set_training(true);
+  if (!loss) return false;
+  check_finite(*loss, "validation loss");
+  figures_.validations.push_back({figures_.steps, *loss});
+  schedule_.observe(*loss);
+
+  json entry = task_.metrics(*loss);
+  entry.update({{"event", "validation"}, {"step", figures_.steps}, {"epoch", epoch()}});
+  metrics_.write(entry);
+  progress.say(fmt::format("step {}: validation {}", figures_.steps, task_.describe(*loss)));
+  if (folder_ != nullptr && (!best || *loss < *best)) save(folder_->best());
+  save_latest();
+  return true;
+}
+
+void Trainer::save_latest() {
+  if (folder_ != nullptr) save(folder_->latest());
+  saved_steps_ = figures_.steps;
+}
+
+void Trainer::save(const std::string& file) const {
+  StateDict state;
+  save_parameters(task_.model(), state);
+  optimizer_.save(state);
+  schedule_.save(state);
+  task_.save(state);
+  const json figures = {{"steps", figures_.steps},
+                        {"examples", figures_.examples},
+                        {"seconds", figures_.seconds},
+                        {"epoch", figures_.epoch},
+                        {"interval", figures_.interval},
+                        {"epoch_losses", figures_.epoch_losses},
+                        {"validations", figures_.validations},
+                        {"last_loss", last_loss_}};
+  state.set(kFiguresKey, figures.dump());
+  save_safetensors(file, state);
+}
+
+void Trainer::load(const StateDict& state) {
+  // The task first: it can say what differs in its own words.
+  task_.load(state);
+  load_parameters(state, task_.model());
+  optimizer_.load(state);
+  schedule_.load(state);
+  try {
+    const json figures = json::parse(state.text(kFiguresKey));
+    figures.at("steps").get_to(figures_.steps);
+    figures.at("examples").get_to(figures_.examples);
+    figures.at("seconds").get_to(figures_.seconds);
+    figures.at("epoch").get_to(figures_.epoch);
+    figures.at("interval").get_to(figures_.interval);
+    figures.at("epoch_losses").get_to(figures_.epoch_losses);
+    figures.at("validations").get_to(figures_.validations);
+    figures.at("last_loss").get_to(last_loss_);
+    saved_steps_ = figures_.steps;
+  } catch (const json::exception& error) {
+    throw DataError(state.source, 0, fmt::format("\"{}\": {}", kFiguresKey, error.what()));
+  }
+}
+
+}  // namespace sketchgrad::apps

@@ -1,0 +1,132 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/metrics_log.h"
+#include "sketchgrad/apps/common/progress.h"
+#include "sketchgrad/framework/module.h"
+#include "sketchgrad/framework/tape.h"
+#include "sketchgrad/optim/optimizer.h"
+#include "sketchgrad/optim/schedule.h"
+
+namespace sketchgrad::apps {
+
+// What is trained, as the Trainer sees it.
+class TrainingTask {
+ public:
+  virtual ~TrainingTask() = default;
+  virtual Module& model() = 0;
+  virtual int64_t steps_per_epoch() const = 0;
+  // Makes the data of a step ready; step 0 begins an epoch. Returns the number of examples (tokens)
+  // that the loss will be the mean of.
+  virtual int64_t fetch(int64_t step_of_epoch) = 0;
+  virtual Variable loss(Tape& tape) = 0;
+  // Mean loss over the validation data; none where StopSignal::requested() ended it early.
+  virtual std::optional<double> validate() = 0;
+  // A mean loss in the words of the task: for people, and for the metrics log.
+  virtual std::string describe(double loss) const;
+  virtual nlohmann::json metrics(double loss) const;
+  // What a run needs to go on bit for bit, besides parameters, optimizer, schedule and the
+  // trainer's own figures.
+  virtual void save(StateDict& state) const = 0;
+  virtual void load(const StateDict& state) = 0;
+};
+
+// Wall time of the parts of training steps.
+struct PhaseSeconds {
+  double data = 0;
+  double forward_backward = 0;
+  double clip = 0;
+  double optimizer = 0;
+  double total() const { return data + forward_backward + clip + optimizer; }
+};
+
+struct LossMean {
+  double sum = 0;  // of loss x examples
+  int64_t examples = 0;
+  void add(double loss, int64_t count) {
+    sum += loss * static_cast<double>(count);
+    examples += count;
+  }
+  double value() const { return examples > 0 ? sum / static_cast<double>(examples) : 0.0; }
+};
+
+struct Validation {
+  int64_t step = 0;
+  double loss = 0;
+};
+
+// Of the whole run, including what was done before it was resumed.
+struct TrainingFigures {
+  int64_t steps = 0;
+  int64_t examples = 0;
+  PhaseSeconds seconds;
+  LossMean epoch;                    // the one that is not finished
+  LossMean interval;                 // since the last line of the metrics log
+  std::vector<double> epoch_losses;  // mean training loss of each finished epoch
+  std::vector<Validation> validations;
+
+  // Of training alone, without validations and checkpoints.
+  double examples_per_second() const;
+  std::optional<double> best_validation() const;
+};
+
+struct TrainerOptions {
+  int64_t total_steps = 0;
+  double learning_rate = 0;      // what the schedule's factor multiplies
+  double clip = 0;               // 0: none
+  int64_t eval_every = 0;        // steps; 0: at the end of each epoch. Also after the last step
+  int64_t checkpoint_every = 0;  // steps; 0: after validations only
+  int64_t log_every = 50;        // steps
+};
+
+// The training loop: steps, validations, checkpoints, progress and metrics. A run that is stopped
+// and resumed from its checkpoint gives the same bits as one that was not.
+class Trainer {
+ public:
+  // All references must outlive it; `folder` may be null. The optimizer holds the model's
+  // parameters.
+  Trainer(TrainingTask& task, Optimizer& optimizer, Schedule& schedule,
+          const TrainerOptions& options, MetricsLog& metrics, const CheckpointFolder* folder);
+
+  // Goes on from a checkpoint. Throws DataError if it is none of this model and optimizer.
+  void load(const StateDict& state);
+  // Trains to the last step. False where SIGINT or SIGTERM ended it; then the checkpoint is
+  // written. Throws NumericError naming the step where the loss or a gradient is not finite.
+  bool run();
+
+  const TrainingFigures& figures() const { return figures_; }
+
+ private:
+  void step();
+  double forward_backward();
+  void clip();
+  void update();
+  void check_finite(double loss, const char* what) const;
+  void finish_step(double loss, int64_t examples);
+  bool validation_due() const;
+  bool validate(Progress& progress);
+  void log_interval();
+  void show(Progress& progress) const;
+  void save(const std::string& file) const;
+  void save_latest();
+  int64_t epoch() const { return figures_.steps / task_.steps_per_epoch(); }
+
+  TrainingTask& task_;
+  Optimizer& optimizer_;
+  Schedule& schedule_;
+  TrainerOptions options_;
+  MetricsLog& metrics_;
+  const CheckpointFolder* folder_;
+  TrainingFigures figures_;
+  double last_loss_ = 0;
+  double last_norm_ = 0;
+  int64_t saved_steps_ = -1;  // when the latest checkpoint was written
+};
+
+}  // namespace sketchgrad::apps

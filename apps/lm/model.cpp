@@ -1,0 +1,69 @@
+#include "sketchgrad/apps/lm/model.h"
+
+#include "sketchgrad/framework/ops.h"
+
+namespace sketchgrad::apps::lm {
+
+namespace {
+
+const LanguageModelOptions& checked(const LanguageModelOptions& options) {
+  const int64_t output_dim = options.projection > 0 ? options.projection : options.hidden;
+  check(!options.tie || options.embedding_dim == output_dim,
+        "--tie needs --embedding-dim to be {}, the size of the LSTM's output; it is {}", output_dim,
+        options.embedding_dim);
+  return options;
+}
+
+}  // namespace
+
+LanguageModel::LanguageModel(const LanguageModelOptions& options, uint64_t seed, Device device)
+    : options_(checked(options)),
+      rng_(seed),
+      embedding_("embedding",
+                 {.rows = options.vocabulary,
+                  .dim = options.embedding_dim,
+                  .init_range = static_cast<float>(options.tie ? options.init_range
+                                                               : options.embedding_range)},
+                 rng_, device),
+      lstm_("lstm",
+            {options.embedding_dim, options.hidden, options.layers, options.projection,
+             static_cast<float>(options.dropout)},
+            rng_, device),
+      dropout_(static_cast<float>(options.dropout), rng_),
+      output_("softmax",
+              {.input = lstm_.output_dim(),
+               .classes = options.vocabulary,
+               .init_range = static_cast<float>(options.init_range)},
+              rng_, options.tie ? &embedding_.weight() : nullptr, device) {
+  add_child(embedding_);
+  add_child(lstm_);
+  add_child(dropout_);
+  add_child(output_);
+}
+
+Variable LanguageModel::features(Tape& tape, const Tensor& inputs, LstmState& state) {
+  const Variable embedded = dropout_.forward(tape, embedding_.forward(tape, inputs));
+  return dropout_.forward(tape, lstm_.forward(tape, embedded, state));
+}
+
+Variable LanguageModel::loss(Tape& tape, const Tensor& inputs, const Tensor& targets,
+                             LstmState& state) {
+  return output_.loss(tape, features(tape, inputs, state), targets.reshape({-1}));
+}
+
+TopK LanguageModel::next_words(const Tensor& inputs, LstmState& state, int64_t k) {
+  Tape tape(/*recording=*/false);
+  const Tensor all = features(tape, inputs, state).value;
+  return output_.top_k(all.rows(all.size(0) - 1, 1).reshape({all.size(1), all.size(2)}), k);
+}
+
+void LanguageModel::save_rng(StateDict& state) const {
+  state.set_unsigned("rng.seed", rng_.seed());
+  state.set_unsigned("rng.offset", rng_.offset());
+}
+
+void LanguageModel::load_rng(const StateDict& state) {
+  rng_ = Rng(state.unsigned_integer("rng.seed"), state.unsigned_integer("rng.offset"));
+}
+
+}  // namespace sketchgrad::apps::lm

@@ -1,0 +1,51 @@
+#include "sketchgrad/apps/lm/score.h"
+
+#include <fmt/format.h>
+
+#include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/report.h"
+#include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/apps/common/threads.h"
+#include "sketchgrad/apps/lm/evaluate.h"
+#include "sketchgrad/apps/lm/task.h"
+
+namespace sketchgrad::apps::lm {
+
+void add_options(CLI::App& command, EvalSettings& settings) {
+  const CLI::Range size(int64_t{1}, int64_t{1} << 24);
+  command.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or the folder of several")
+      ->required();
+  command.add_option("--data", settings.data, "text to score; plain, .xz or .gz")->required();
+  command.add_option("--report", settings.report, "JSON file for the results");
+  command.add_option("--eval-batch", settings.batch, "columns side by side")
+      ->check(size)
+      ->capture_default_str();
+  command.add_option("--bptt", settings.bptt, "tokens a column at a time")
+      ->check(size)
+      ->capture_default_str();
+  command.add_option("--threads", settings.threads, "at most so many; 0: all processors")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+bool score_text(const EvalSettings& settings) {
+  if (!settings.report.empty()) check_writable(settings.report);
+  const ThreadLimit threads(settings.threads);
+  TrainedModel trained(load_safetensors(checkpoint_file(settings.checkpoint)));
+  const Tensor ids = read_text(settings.data, trained.vocabulary);
+  const StopSignal stop;
+  const auto mean =
+      evaluate(trained.model, ColumnBatches(ids, settings.batch, settings.bptt), "eval");
+  if (!mean) return false;
+  fmt::print("perplexity {:.4f} ({} tokens)\n", perplexity(mean->value()), mean->examples);
+  if (!settings.report.empty()) {
+    write_json(settings.report, {{"perplexity", perplexity(mean->value())},
+                                 {"loss", mean->value()},
+                                 {"tokens", mean->examples},
+                                 {"checkpoint", settings.checkpoint},
+                                 {"data", settings.data}});
+  }
+  return true;
+}
+
+}  // namespace sketchgrad::apps::lm

@@ -1,0 +1,126 @@
+#include "sketchgrad/apps/lm/settings.h"
+
+#include <fmt/format.h>
+
+namespace sketchgrad::apps::lm {
+
+namespace {
+
+// A size that is at least 1, and small enough for products of two to stay in range.
+const CLI::Range kSize(int64_t{1}, int64_t{1} << 24);
+
+void add_data_options(CLI::App& command, TrainSettings& settings) {
+  command
+      .add_option("--train", settings.train,
+                  "training text, a sentence or paragraph a line; plain, .xz or .gz")
+      ->required();
+  command.add_option("--valid", settings.valid, "validation text")->required();
+  command.add_option("--test", settings.test, "test text, scored once at the end");
+  command
+      .add_option("--vocab-min", settings.vocab_min,
+                  "words that stand fewer times in the training text become <unk>")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--cache", settings.cache,
+                     "folder for vocabulary and ids; none: no cache [.sketchgrad-cache beside each "
+                     "text]");
+  command
+      .add_option("--valid-limit", settings.valid_limit,
+                  "tokens of the validation text that are scored during training; 0: all. The last "
+                  "score always takes all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void add_model_options(CLI::App& command, LanguageModelOptions& model) {
+  const auto size = [&](const char* name, int64_t& value, const char* help) {
+    command.add_option(name, value, help)->check(kSize)->capture_default_str();
+  };
+  size("--embedding-dim", model.embedding_dim, "width of the embedding");
+  size("--hidden", model.hidden, "LSTM cells a layer");
+  size("--layers", model.layers, "LSTM layers");
+  command.add_option("--projection", model.projection, "width of the LSTM's output; 0: --hidden")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  command
+      .add_option("--dropout", model.dropout,
+                  "probability, below 1: of the embedding, between layers, of the output")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_flag("--tie,!--no-tie", model.tie, "one table for embedding and output");
+  command
+      .add_option(
+          "--init-range", model.init_range,
+          "the output table starts uniform in [-RANGE, RANGE], the LSTM in 1/sqrt(--hidden)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option(
+          "--embedding-range", model.embedding_range,
+          "the embedding starts uniform in [-RANGE, RANGE]; with --tie --init-range holds. A "
+          "small range keeps an LSTM at word frequencies for long")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void add_length_options(CLI::App& command, TrainSettings& settings) {
+  const auto size = [&](const char* name, int64_t& value, const char* help) {
+    command.add_option(name, value, help)->check(kSize)->capture_default_str();
+  };
+  size("--bptt", settings.bptt, "tokens a column in one step");
+  size("--batch", settings.batch, "columns side by side");
+  size("--eval-batch", settings.eval_batch, "columns of validation and test");
+  size("--epochs", settings.epochs, "passes over the training text");
+  command.add_option("--steps", settings.steps, "steps in all; wins over --epochs")
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace
+
+void add_options(CLI::App& command, TrainSettings& settings) {
+  command.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  add_data_options(command, settings);
+  add_model_options(command, settings.model);
+  add_length_options(command, settings);
+  command
+      .add_option("--sketch-tables", settings.sketch_tables,
+                  "tables whose moments go to sketches: embedding, output or both; everything else "
+                  "keeps dense state")
+      ->check(CLI::IsMember({"embedding", "output", "both"}))
+      ->capture_default_str();
+  apps::add_options(command, settings.optimizer);
+  apps::add_options(command, settings.run);
+}
+
+void complete(TrainSettings& settings) {
+  check(settings.model.dropout < 1.0, "--dropout: {} must be below 1", settings.model.dropout);
+  check(!settings.run.resume || !settings.run.checkpoint.empty(),
+        "--resume needs --checkpoint, the folder to go on from");
+  apps::complete(settings.optimizer);
+}
+
+nlohmann::json identity_of(const TrainSettings& settings) {
+  nlohmann::json result = {
+      {"vocab_min", settings.vocab_min},  {"bptt", settings.bptt},
+      {"batch", settings.batch},          {"sketch_tables", settings.sketch_tables},
+      {"seed", settings.run.seed},        {"clip", settings.run.clip},
+      {"schedule", settings.run.schedule}};
+  result.update(nlohmann::json(settings.model));
+  result.update(apps::to_json(settings.optimizer));
+  return result;
+}
+
+nlohmann::json to_json(const TrainSettings& settings) {
+  nlohmann::json result = identity_of(settings);
+  result.update({{"train", settings.train},
+                 {"valid", settings.valid},
+                 {"test", settings.test},
+                 {"valid_limit", settings.valid_limit},
+                 {"eval_batch", settings.eval_batch},
+                 {"eval_every", settings.run.eval_every},
+                 {"threads", settings.run.threads},
+                 {"device", settings.run.device}});
+  return result;
+}
+
+}  // namespace sketchgrad::apps::lm

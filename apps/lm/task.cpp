@@ -1,0 +1,107 @@
+#include "sketchgrad/apps/lm/task.h"
+
+#include <utility>
+
+#include "sketchgrad/apps/lm/evaluate.h"
+
+namespace sketchgrad::apps::lm {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kIdentity = "lm.identity";
+constexpr const char* kVocabularyPrefix = "lm.";
+
+json parse_identity(const StateDict& state) {
+  json identity = json::parse(state.text(kIdentity), nullptr, /*allow_exceptions=*/false);
+  if (!identity.is_object()) {
+    throw DataError(state.source, 0, fmt::format("\"{}\" is no JSON object", kIdentity));
+  }
+  return identity;
+}
+
+// f(name, tensor) for each tensor of the carried state.
+template <class Function>
+void for_each_tensor(const LstmState& state, const Function& f) {
+  for (size_t k = 0; k < state.h.size(); ++k) {
+    f(fmt::format("lm.state.h_l{}", k), state.h[k]);
+    f(fmt::format("lm.state.c_l{}", k), state.c[k]);
+  }
+}
+
+LanguageModelOptions model_options(const StateDict& state) {
+  try {
+    return parse_identity(state).get<LanguageModelOptions>();
+  } catch (const json::exception& error) {
+    throw DataError(state.source, 0, fmt::format("\"{}\": {}", kIdentity, error.what()));
+  }
+}
+
+}  // namespace
+
+LanguageModelTask::LanguageModelTask(LanguageModel& model, const Vocabulary& vocabulary,
+                                     ColumnBatches train, ColumnBatches valid, json identity)
+    : model_(model),
+      vocabulary_(vocabulary),
+      train_(std::move(train)),
+      valid_(std::move(valid)),
+      identity_(std::move(identity)),
+      state_(model.zero_state(train_.batch())) {}
+
+int64_t LanguageModelTask::fetch(int64_t step_of_epoch) {
+  if (step_of_epoch == 0) state_ = model_.zero_state(train_.batch());
+  segment_ = train_.segment(step_of_epoch);
+  return segment_.tokens();
+}
+
+Variable LanguageModelTask::loss(Tape& tape) {
+  return model_.loss(tape, segment_.inputs, segment_.targets, state_);
+}
+
+std::optional<double> LanguageModelTask::validate() {
+  const std::optional<LossMean> mean = evaluate(model_, valid_, "valid");
+  if (!mean) return std::nullopt;
+  return mean->value();
+}
+
+std::string LanguageModelTask::describe(double loss) const {
+  return fmt::format("loss {:.4f} perplexity {:.2f}", loss, perplexity(loss));
+}
+
+json LanguageModelTask::metrics(double loss) const {
+  return {{"loss", loss}, {"perplexity", perplexity(loss)}};
+}
+
+void LanguageModelTask::save(StateDict& state) const {
+  state.set(kIdentity, identity_.dump());
+  vocabulary_.save(state, kVocabularyPrefix);
+  model_.save_rng(state);
+  for_each_tensor(
+      state_, [&](const std::string& name, const Tensor& tensor) { state.tensors[name] = tensor; });
+}
+
+void LanguageModelTask::load(const StateDict& state) {
+  const json saved = parse_identity(state);
+  for (const auto& [name, value] : identity_.items()) {
+    const json before = saved.value(name, json());
+    check(before == value, "--resume: {} has {} = {}, now it is {}", state.source, name,
+          before.dump(), value.dump());
+  }
+  model_.load_rng(state);
+  for_each_tensor(
+      state_, [&](const std::string& name, const Tensor& tensor) { state.copy_to(name, tensor); });
+}
+
+TrainedModel::TrainedModel(const StateDict& state)
+    : vocabulary(Vocabulary::load(state, kVocabularyPrefix)), model(model_options(state), 0) {
+  if (vocabulary.size() != model.options().vocabulary) {
+    throw DataError(
+        state.source, 0,
+        fmt::format("{} words for a model of {}", vocabulary.size(), model.options().vocabulary));
+  }
+  load_parameters(state, model);
+  model.set_training(false);
+}
+
+}  // namespace sketchgrad::apps::lm

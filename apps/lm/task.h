@@ -1,0 +1,48 @@
+#pragma once
+
+#include <string>
+
+#include "sketchgrad/apps/common/batches.h"
+#include "sketchgrad/apps/common/corpus.h"
+#include "sketchgrad/apps/common/trainer.h"
+#include "sketchgrad/apps/lm/model.h"
+
+namespace sketchgrad::apps::lm {
+
+// Language modelling for the Trainer. Everything given must outlive it.
+class LanguageModelTask final : public TrainingTask {
+ public:
+  // `identity`: what a run that goes on from a checkpoint must share with this one, model options
+  // included.
+  LanguageModelTask(LanguageModel& model, const Vocabulary& vocabulary, ColumnBatches train,
+                    ColumnBatches valid, nlohmann::json identity);
+
+  Module& model() override { return model_; }
+  int64_t steps_per_epoch() const override { return train_.segments(); }
+  int64_t fetch(int64_t step_of_epoch) override;
+  Variable loss(Tape& tape) override;
+  std::optional<double> validate() override;
+  std::string describe(double loss) const override;
+  nlohmann::json metrics(double loss) const override;
+  void save(StateDict& state) const override;
+  // Throws InvalidArgument naming what differs where the checkpoint is of another run.
+  void load(const StateDict& state) override;
+
+ private:
+  LanguageModel& model_;
+  const Vocabulary& vocabulary_;
+  ColumnBatches train_;
+  ColumnBatches valid_;
+  nlohmann::json identity_;
+  LstmState state_;
+  Segment segment_;
+};
+
+// What a checkpoint holds for those who only use the model.
+struct TrainedModel {
+  explicit TrainedModel(const StateDict& state);
+  Vocabulary vocabulary;
+  LanguageModel model;
+};
+
+}  // namespace sketchgrad::apps::lm

@@ -1,0 +1,244 @@
+#include "sketchgrad/apps/lm/train.h"
+
+#include <chrono>
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+#include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/report.h"
+#include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/apps/common/threads.h"
+#include "sketchgrad/apps/lm/evaluate.h"
+#include "sketchgrad/apps/lm/task.h"
+
+namespace sketchgrad::apps::lm {
+
+namespace {
+
+using nlohmann::json;
+
+void say(const std::string& line) { fmt::print(stderr, "lm: {}\n", line); }
+
+struct Texts {
+  TrainingText train;
+  Tensor valid;
+  Tensor test;  // undefined without a test text
+};
+
+Texts read_texts(const TrainSettings& settings) {
+  const CachedReader reader(settings.cache, say);
+  Texts texts{reader.read_training_text(settings.train, settings.vocab_min), {}, {}};
+  const Vocabulary& vocabulary = texts.train.vocabulary;
+  texts.valid = reader.read_text(settings.valid, vocabulary);
+  if (!settings.test.empty()) texts.test = reader.read_text(settings.test, vocabulary);
+  say(fmt::format("{} words; tokens: {} training, {} validation, {} test", vocabulary.size(),
+                  texts.train.ids.numel(), texts.valid.numel(),
+                  texts.test.defined() ? texts.test.numel() : 0));
+  // Unpacking and counting must not stand in the peaks of training.
+  allocator().release_cached();
+  allocator().reset_peak();
+  return texts;
+}
+
+LanguageModelOptions model_options(const TrainSettings& settings, const Vocabulary& vocabulary) {
+  LanguageModelOptions options = settings.model;
+  options.vocabulary = vocabulary.size();
+  return options;
+}
+
+void add_parameters(Optimizer& optimizer, LanguageModel& model, const TrainSettings& settings) {
+  const Parameter* embedding = &model.embedding_table();
+  const Parameter* output = &model.output_table();
+  const Moments moments = table_moments(settings.optimizer);
+  for (Parameter* parameter : model.parameters()) {
+    const bool sketched = (parameter == embedding && settings.sketch_tables != "output") ||
+                          (parameter == output && settings.sketch_tables != "embedding");
+    if (sketched) {
+      optimizer.add(*parameter, moments);
+    } else {
+      optimizer.add(*parameter);
+    }
+  }
+}
+
+json identity(const TrainSettings& settings, const Texts& texts,
+              const LanguageModelOptions& options) {
+  json result = identity_of(settings);
+  result["vocabulary"] = options.vocabulary;
+  result["text_checksum"] =
+      ContentHash()
+          .add(texts.train.vocabulary.checksum())
+          .add(texts.train.ids.raw(), static_cast<size_t>(texts.train.ids.bytes()))
+          .text();
+  return result;
+}
+
+int64_t total_steps(const TrainSettings& settings, const ColumnBatches& train) {
+  return settings.steps > 0 ? settings.steps : settings.epochs * train.segments();
+}
+
+ColumnBatches validation_batches(const TrainSettings& settings, const Tensor& valid) {
+  const int64_t limit = settings.valid_limit;
+  const bool whole = limit == 0 || limit >= valid.numel();
+  return ColumnBatches(whole ? valid : valid.rows(0, limit), settings.eval_batch, settings.bptt);
+}
+
+json to_json(const PhaseSeconds& seconds) {
+  return {{"data", seconds.data},
+          {"forward_backward", seconds.forward_backward},
+          {"clip", seconds.clip},
+          {"optimizer", seconds.optimizer}};
+}
+
+json training_report(const TrainingFigures& figures, int64_t steps_per_epoch) {
+  json losses = figures.epoch_losses;
+  if (figures.epoch.examples > 0) losses.push_back(figures.epoch.value());
+  json validations = json::array();
+  for (const Validation& validation : figures.validations) {
+    validations.push_back({{"step", validation.step},
+                           {"loss", validation.loss},
+                           {"perplexity", perplexity(validation.loss)}});
+  }
+  return {{"steps", figures.steps},
+          {"epochs", static_cast<double>(figures.steps) / static_cast<double>(steps_per_epoch)},
+          {"tokens", figures.examples},
+          {"tokens_per_second", figures.examples_per_second()},
+          {"training_seconds", figures.seconds.total()},
+          {"phase_seconds", to_json(figures.seconds)},
+          {"train_loss_by_epoch", losses},
+          {"validations", validations}};
+}
+
+json memory_report(const Optimizer& optimizer) {
+  json state = json::object();
+  for (const StateBytes& entry : optimizer.state_bytes()) state[entry.name] = entry.bytes;
+  return {{"peak_bytes", apps::to_json(allocator().peak())},
+          {"at_peak_bytes", apps::to_json(allocator().at_peak())},
+          {"peak_reserved_bytes", allocator().peak_reserved_bytes()},
+          {"peak_resident_bytes", peak_resident_bytes()},
+          {"optimizer_state_bytes", state}};
+}
+
+struct Scores {
+  double valid = 0;
+  std::optional<double> test;
+};
+
+// Of the parameters as they are after the last step. None where it was stopped.
+std::optional<Scores> score(const TrainSettings& settings, const Texts& texts, LanguageModel& model,
+                            const TrainingFigures& figures) {
+  const StopSignal stop;
+  Scores scores;
+  if (settings.valid_limit == 0) {
+    scores.valid = figures.validations.back().loss;
+  } else {
+    const auto mean =
+        evaluate(model, ColumnBatches(texts.valid, settings.eval_batch, settings.bptt), "valid");
+    if (!mean) return std::nullopt;
+    scores.valid = mean->value();
+  }
+  if (texts.test.defined()) {
+    const auto mean =
+        evaluate(model, ColumnBatches(texts.test, settings.eval_batch, settings.bptt), "test");
+    if (!mean) return std::nullopt;
+    scores.test = mean->value();
+  }
+  return scores;
+}
+
+json score_report(const Scores& scores, const TrainingFigures& figures) {
+  json result = {{"valid_perplexity", perplexity(scores.valid)},
+                 {"valid_loss", scores.valid},
+                 {"test_perplexity", nullptr},
+                 {"test_loss", nullptr},
+                 {"best_valid_perplexity", perplexity(*figures.best_validation())}};
+  if (scores.test) {
+    result["test_perplexity"] = perplexity(*scores.test);
+    result["test_loss"] = *scores.test;
+  }
+  return result;
+}
+
+void print_summary(const json& report) {
+  fmt::print("valid perplexity {:>14.2f}\n", report["valid_perplexity"].get<double>());
+  if (!report["test_perplexity"].is_null()) {
+    fmt::print("test perplexity {:>15.2f}\n", report["test_perplexity"].get<double>());
+  }
+  fmt::print("tokens per second {:>13.0f}\n\n{}", report["tokens_per_second"].get<double>(),
+             format_memory_table(allocator().peak(), allocator().at_peak()));
+}
+
+// Stays null where no folder was asked for.
+std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
+  if (run.checkpoint.empty()) return std::nullopt;
+  CheckpointFolder folder(run.checkpoint);
+  check(run.resume || !folder.has_latest(),
+        "--checkpoint: {} exists; --resume goes on from it, otherwise name another folder",
+        folder.latest());
+  return folder;
+}
+
+void resume(Trainer& trainer, const CheckpointFolder& folder) {
+  trainer.load(load_safetensors(folder.latest()));
+  say(fmt::format("going on after step {} of {}", trainer.figures().steps, folder.latest()));
+  // What was loaded counted as parameters beside the model's own.
+  allocator().release_cached();
+  allocator().reset_peak();
+}
+
+void check_files(const RunOptions& run) {
+  if (!run.report.empty()) check_writable(run.report);
+}
+
+}  // namespace
+
+TrainOutcome train(const TrainSettings& settings) {
+  const auto start = std::chrono::steady_clock::now();
+  const Device device = parse_device(settings.run.device);
+  const ThreadLimit threads(settings.run.threads);
+  const std::optional<CheckpointFolder> folder = open_folder(settings.run);
+  check_files(settings.run);
+  const bool resuming = settings.run.resume && folder && folder->has_latest();
+  MetricsLog metrics =
+      settings.run.metrics.empty() ? MetricsLog() : MetricsLog(settings.run.metrics, resuming);
+
+  const Texts texts = read_texts(settings);
+  const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
+  const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
+  const int64_t steps = total_steps(settings, train_batches);
+  const auto schedule = parse_schedule(settings.run.schedule, steps);
+  LanguageModel model(options, settings.run.seed, device);
+  Optimizer optimizer = make_optimizer(settings.optimizer, settings.run.seed);
+  add_parameters(optimizer, model, settings);
+
+  LanguageModelTask task(model, texts.train.vocabulary, train_batches,
+                         validation_batches(settings, texts.valid),
+                         identity(settings, texts, options));
+  Trainer trainer(task, optimizer, *schedule,
+                  {.total_steps = steps,
+                   .learning_rate = *settings.optimizer.learning_rate,
+                   .clip = settings.run.clip,
+                   .eval_every = settings.run.eval_every,
+                   .checkpoint_every = settings.run.checkpoint_every,
+                   .log_every = settings.run.log_every},
+                  metrics, folder ? &*folder : nullptr);
+  if (resuming) resume(trainer, *folder);
+  if (!trainer.run()) return {};
+  const std::optional<Scores> scores = score(settings, texts, model, trainer.figures());
+  if (!scores) return {};
+
+  json report = to_json(settings);
+  report["vocabulary"] = options.vocabulary;
+  report["threads"] = threads.count();
+  report.update(training_report(trainer.figures(), task.steps_per_epoch()));
+  report.update(memory_report(optimizer));
+  report.update(score_report(*scores, trainer.figures()));
+  report["seconds"] =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!settings.run.report.empty()) write_json(settings.run.report, report);
+  print_summary(report);
+  return {true, std::move(report)};
+}
+
+}  // namespace sketchgrad::apps::lm

@@ -1,0 +1,238 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/corpus.h"
+#include "sketchgrad/apps/lm/evaluate.h"
+#include "sketchgrad/apps/lm/generate.h"
+#include "sketchgrad/apps/lm/task.h"
+#include "sketchgrad/apps/lm/train.h"
+#include "sketchgrad/tests/apps/support.h"
+
+namespace sketchgrad::apps::lm {
+namespace {
+
+// Generated texts in a folder, and settings of a model that is small and yet large enough for the
+// kernels to split their work.
+struct Fixture {
+  TemporaryFolder folder;
+  TrainSettings settings;
+
+  Fixture() {
+    settings.train = folder.file("train", generated_text(900, 1500, 1));
+    settings.valid = folder.file("valid", generated_text(60, 1500, 2));
+    settings.test = folder.file("test", generated_text(60, 1500, 3));
+    settings.cache = folder / "cache";
+    settings.model.embedding_dim = 32;
+    settings.model.hidden = 24;
+    settings.bptt = 12;
+    settings.batch = 16;
+    settings.steps = 14;
+    settings.run.log_every = 3;
+    settings.run.threads = 1;
+  }
+
+  // The last checkpoint of a run with these settings.
+  StateDict trained(TrainSettings changed, const std::string& name) {
+    changed.run.checkpoint = folder / name;
+    complete(changed);
+    CHECK(train(changed).finished);
+    return load_safetensors(CheckpointFolder(changed.run.checkpoint).latest());
+  }
+};
+
+void use_sketches(TrainSettings& settings) {
+  settings.optimizer.moment1 = "sketch:0.3";
+  settings.optimizer.moment2 = "sketch:0.3";
+}
+
+bool same_bits(const StateDict& a, const StateDict& b) {
+  if (a.tensors.size() != b.tensors.size()) return false;
+  for (const auto& [name, tensor] : a.tensors) {
+    const auto other = b.tensors.find(name);
+    if (other == b.tensors.end() || other->second.shape() != tensor.shape()) return false;
+    const auto bytes = static_cast<size_t>(tensor.bytes());
+    if (std::memcmp(tensor.raw(), other->second.raw(), bytes) != 0) return false;
+  }
+  return true;
+}
+
+TEST_CASE("lm train: the same bits with one and two threads") {
+  Fixture fixture;
+  for (const bool sketched : {false, true}) {
+    CAPTURE(sketched);
+    TrainSettings settings = fixture.settings;
+    if (sketched) use_sketches(settings);
+    const std::string name = sketched ? "sketch" : "dense";
+    const StateDict one = fixture.trained(settings, name + "1");
+    settings.run.threads = 2;
+    const StateDict two = fixture.trained(settings, name + "2");
+    CHECK(same_bits(one, two));
+    settings.run.seed = 2;
+    CHECK_FALSE(same_bits(one, fixture.trained(settings, name + "seed")));
+  }
+}
+
+TEST_CASE("lm train: a resumed run goes on bit for bit") {
+  Fixture fixture;
+  for (const bool sketched : {false, true}) {
+    CAPTURE(sketched);
+    TrainSettings settings = fixture.settings;
+    settings.run.schedule = "plateau:0.5,1";
+    settings.run.eval_every = 5;
+    if (sketched) use_sketches(settings);
+    const std::string name = sketched ? "sketch" : "dense";
+    const StateDict whole = fixture.trained(settings, name + "_whole");
+    settings.steps = 10;
+    fixture.trained(settings, name + "_parts");
+    settings.steps = fixture.settings.steps;
+    settings.run.resume = true;
+    const StateDict parts = fixture.trained(settings, name + "_parts");
+    CHECK(same_bits(whole, parts));
+    for (const char* key : {"rng.offset", "optimizer.steps", "schedule.factor", "schedule.best"}) {
+      CHECK(whole.text(key) == parts.text(key));
+    }
+    auto figures = nlohmann::json::parse(whole.text("trainer"));
+    auto other = nlohmann::json::parse(parts.text("trainer"));
+    figures.erase("seconds");
+    other.erase("seconds");
+    CHECK(figures == other);
+  }
+}
+
+TEST_CASE("lm train: resuming with other settings is refused") {
+  Fixture fixture;
+  fixture.settings.steps = 2;
+  fixture.trained(fixture.settings, "run");
+  TrainSettings settings = fixture.settings;
+  settings.run.checkpoint = fixture.folder / "run";
+  complete(settings);
+  CHECK_THROWS_AS(train(settings), InvalidArgument);
+  settings.run.resume = true;
+  settings.model.hidden = 20;
+  CHECK_THROWS_WITH_AS(train(settings), doctest::Contains("hidden"), InvalidArgument);
+  settings.model.hidden = fixture.settings.model.hidden;
+  settings.optimizer.beta1 = 0.5;
+  CHECK_THROWS_WITH_AS(train(settings), doctest::Contains("beta1"), InvalidArgument);
+}
+
+TEST_CASE("lm train: the report has what it must, and training learns") {
+  Fixture fixture;
+  TrainSettings& settings = fixture.settings;
+  use_sketches(settings);
+  settings.steps = 40;
+  settings.optimizer.learning_rate = 0.02;
+  settings.run.report = fixture.folder / "report.json";
+  settings.run.metrics = fixture.folder / "metrics.jsonl";
+  complete(settings);
+  const TrainOutcome outcome = train(settings);
+  REQUIRE(outcome.finished);
+  const nlohmann::json report = nlohmann::json::parse(read_whole(settings.run.report));
+  CHECK(report == outcome.report);
+  for (const char* key :
+       {"valid_perplexity", "test_perplexity", "tokens_per_second", "epochs", "steps", "seconds",
+        "seed", "threads", "device", "optimizer", "train_loss_by_epoch", "phase_seconds",
+        "peak_resident_bytes", "moment1", "moment2", "hidden"}) {
+    CAPTURE(key);
+    CHECK(report.contains(key));
+  }
+  int64_t sum_at_peak = 0;
+  for (const char* category :
+       {"parameter", "gradient", "optimizer_state", "activation", "workspace", "data", "index"}) {
+    CHECK(report["peak_bytes"][category].is_number_integer());
+    sum_at_peak += report["at_peak_bytes"][category].get<int64_t>();
+  }
+  CHECK(sum_at_peak == report["peak_bytes"]["total"]);
+  int64_t state = 0;
+  for (const auto& [name, bytes] : report["optimizer_state_bytes"].items())
+    state += bytes.get<int64_t>();
+  CHECK(state == report["peak_bytes"]["optimizer_state"]);
+  CHECK(report["optimizer_state_bytes"].contains("embedding.weight.second.cells"));
+
+  const double vocabulary = report["vocabulary"];
+  CHECK(report["test_perplexity"].get<double>() < 0.9 * vocabulary);
+  const std::string metrics = read_whole(settings.run.metrics);
+  CHECK(std::count(metrics.begin(), metrics.end(), '\n') >= 40 / 3);
+  // Nothing stays behind.
+  CHECK(allocator().current()[Category::activation] == 0);
+}
+
+TEST_CASE("lm train: every rule, tied and projected models, one table sketched") {
+  Fixture fixture;
+  TrainSettings& settings = fixture.settings;
+  settings.steps = 3;
+  for (const char* optimizer : {"sgd", "momentum", "adagrad", "rmsprop"}) {
+    CAPTURE(optimizer);
+    TrainSettings changed = settings;
+    changed.optimizer.optimizer = optimizer;
+    fixture.trained(changed, optimizer);
+  }
+  TrainSettings tied = settings;
+  use_sketches(tied);
+  tied.model.tie = true;
+  tied.model.projection = 32;
+  const StateDict state = fixture.trained(tied, "tied");
+  CHECK(state.tensors.contains("optimizer.embedding.weight.first.cells"));
+  CHECK_FALSE(state.tensors.contains("softmax.weight"));
+
+  TrainSettings one = settings;
+  use_sketches(one);
+  one.sketch_tables = "output";
+  const StateDict output = fixture.trained(one, "output");
+  CHECK(output.tensors.at("optimizer.embedding.weight.second.dense").numel() ==
+        output.tensors.at("embedding.weight").numel());
+  CHECK(output.tensors.at("optimizer.softmax.weight.second.cells").numel() <
+        output.tensors.at("softmax.weight").numel());
+
+  TrainSettings no_first = settings;
+  no_first.optimizer.moment1 = "none";
+  CHECK_FALSE(fixture.trained(no_first, "none")
+                  .tensors.contains("optimizer.lstm.weight_ih_l0.first.dense"));
+
+  tied.model.projection = 0;
+  complete(tied);
+  CHECK_THROWS_WITH_AS(train(tied), doctest::Contains("--tie"), InvalidArgument);
+}
+
+TEST_CASE("lm train: a loss that is not finite ends it, naming the step") {
+  Fixture fixture;
+  fixture.settings.optimizer.optimizer = "sgd";
+  fixture.settings.optimizer.learning_rate = 1e38;
+  fixture.settings.run.clip = 0;
+  complete(fixture.settings);
+  CHECK_THROWS_WITH_AS(train(fixture.settings), doctest::Contains("step"), NumericError);
+}
+
+TEST_CASE("lm: a checkpoint scores and generates the same every time") {
+  Fixture fixture;
+  const StateDict state = fixture.trained(fixture.settings, "run");
+  TrainedModel trained(state);
+  const Tensor ids = read_text(fixture.settings.test, trained.vocabulary);
+  const auto small = evaluate(trained.model, ColumnBatches(ids, 10, 12), "test");
+  const auto large = evaluate(trained.model, ColumnBatches(ids, 10, 5), "test");
+  REQUIRE(small);
+  REQUIRE(large);
+  CHECK(small->examples == (ids.numel() / 10 - 1) * 10);
+  // Segments only cut the work.
+  CHECK(small->value() == doctest::Approx(large->value()).epsilon(1e-5));
+
+  GenerateSettings settings;
+  settings.prompt = "w0 w1";
+  settings.length = 20;
+  const std::string text = generate(trained, settings);
+  CHECK(text.starts_with("w0 w1"));
+  CHECK(generate(trained, settings) == text);
+  settings.seed = 2;
+  CHECK(generate(trained, settings) != text);
+  settings.top_k = 1;
+  const std::string greedy = generate(trained, settings);
+  settings.top_k = 0;
+  settings.temperature = 0;
+  CHECK(generate(trained, settings) == greedy);
+}
+
+}  // namespace
+}  // namespace sketchgrad::apps::lm

@@ -1,0 +1,120 @@
+#include "sketchgrad/apps/common/options.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "sketchgrad/apps/common/command_line.h"
+#include "sketchgrad/apps/common/config_file.h"
+#include "sketchgrad/apps/lm/settings.h"
+#include "sketchgrad/tests/apps/support.h"
+
+namespace sketchgrad::apps {
+namespace {
+
+// As `lm train` reads its arguments.
+lm::TrainSettings parsed(std::vector<std::string> arguments) {
+  lm::TrainSettings settings;
+  CLI::App command("train", "train");
+  lm::add_options(command, settings);
+  arguments.insert(arguments.end(), {"--train=a", "--valid=b"});
+  parse(command, expand_config(arguments, command, "lm"));
+  lm::complete(settings);
+  return settings;
+}
+
+TEST_CASE("options: each rule has its defaults") {
+  const lm::TrainSettings adam = parsed({});
+  CHECK(*adam.optimizer.learning_rate == 0.002);
+  CHECK(*adam.optimizer.beta1 == 0.9);
+  CHECK(*adam.optimizer.beta2 == 0.999);
+  CHECK_FALSE(adam.optimizer.momentum);
+  CHECK(*parsed({"--optimizer=rmsprop"}).optimizer.beta2 == 0.99);
+  CHECK(*parsed({"--optimizer=adagrad"}).optimizer.epsilon == 1e-10);
+  CHECK(*parsed({"--optimizer=momentum"}).optimizer.momentum == 0.9);
+}
+
+TEST_CASE("options: adam without a first moment has beta1 = 0") {
+  const lm::TrainSettings settings = parsed({"--moment1=none", "--moment2=sketch:0.2"});
+  CHECK(*settings.optimizer.beta1 == 0.0);
+  CHECK(to_json(settings)["moment1"] == "none");
+  CHECK(to_json(settings)["moment2"] == "sketch:0.2");
+}
+
+TEST_CASE("options: what does not go together is refused") {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"--optimizer=adamant"},
+                                             {"--optimizer=sgd", "--moment1=sketch:0.2"},
+                                             {"--optimizer=momentum", "--moment2=sketch:0.2"},
+                                             {"--optimizer=momentum", "--moment1=none"},
+                                             {"--optimizer=adagrad", "--moment2=none"},
+                                             {"--optimizer=sgd", "--momentum=0.9"},
+                                             {"--optimizer=sgd", "--weight-decay=0.1"},
+                                             {"--nesterov"},
+                                             {"--beta1=1"},
+                                             {"--moment1=sketch"},
+                                             {"--moment2=sketch:0.2,reading=aloud"},
+                                             {"--dropout=1"},
+                                             {"--resume"}}) {
+    CAPTURE(arguments[0]);
+    CHECK_THROWS_AS(parsed(arguments), InvalidArgument);
+  }
+  for (const char* argument : {"--batch=0", "--hidden=-3", "--hidden=99999999999", "--clip=-1",
+                               "--threads=-1", "--bogus=1", "--sketch-tables=none", "--seed=x"}) {
+    CAPTURE(argument);
+    CHECK_THROWS_AS(parsed({argument}), CLI::ParseError);
+  }
+}
+
+TEST_CASE("options: the last of several values counts") {
+  CHECK(parsed({"--batch=3", "--batch=4"}).batch == 4);
+  CHECK_FALSE(parsed({"--tie", "--no-tie"}).model.tie);
+}
+
+TEST_CASE("config: settings from files, flags win") {
+  const TemporaryFolder folder;
+  const std::string file = folder.file("a.toml",
+                                       "# a comment\nhidden = 12\nbatch = 7\ntie = true\n"
+                                       "moment2 = \"sketch:0.5,depth=2\"\n");
+  const lm::TrainSettings settings = parsed({"--batch", "5", "--config", file});
+  CHECK(settings.model.hidden == 12);
+  CHECK(settings.batch == 5);
+  CHECK(settings.model.tie);
+  CHECK(settings.optimizer.moment2 == "sketch:0.5,depth=2");
+  CHECK_FALSE(parsed({"--no-tie", "--config=" + file}).model.tie);
+  const std::string second = folder.file("b.toml", "hidden = 13\n");
+  CHECK(parsed({"--config", file, "--config", second}).model.hidden == 13);
+}
+
+TEST_CASE("config: mistakes in files are told") {
+  const TemporaryFolder folder;
+  CHECK_THROWS_AS(parsed({"--config=" + folder.file("a", "hiden = 12\n")}), DataError);
+  CHECK_THROWS_AS(parsed({"--config=" + folder.file("b", "[model]\nhidden = 12\n")}), DataError);
+  CHECK_THROWS_AS(parsed({"--config=" + folder.file("c", "moment2 = [\"a\", \"b\"]\n")}),
+                  DataError);
+  CHECK_THROWS_AS(parsed({"--config=" + folder.file("d", "hidden = many\n")}), CLI::ParseError);
+  CHECK_THROWS_AS(parsed({"--config=" + (folder / "missing.toml")}), InvalidArgument);
+}
+
+TEST_CASE("config: the files that come along can be read") {
+  const std::string configs = std::string(SKETCHGRAD_SOURCE_DIR) + "/apps/lm/configs";
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(configs)) {
+    CAPTURE(entry.path().string());
+    const std::string name = entry.path().stem().string();
+    std::vector<std::string> arguments = {"--config=" + entry.path().string()};
+    if (name == "cs-m") arguments.push_back("--optimizer=momentum");
+    CHECK_NOTHROW(parsed(arguments));
+    ++count;
+  }
+  CHECK(count >= 6);
+  const lm::TrainSettings settings = parsed(
+      {"--config=" + configs + "/wikitext2-adam.toml", "--config=" + configs + "/cs-mv.toml"});
+  CHECK(settings.model.hidden == 672);
+  CHECK(settings.optimizer.moment1 == "sketch:0.2");
+  CHECK(settings.sketch_tables == "embedding");
+}
+
+}  // namespace
+}  // namespace sketchgrad::apps

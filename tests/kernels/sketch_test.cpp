@@ -1,0 +1,298 @@
+#include "sketchgrad/kernels/sketch.h"
+
+#include <doctest/doctest.h>
+#include <tbb/global_control.h>
+
+#include <cmath>
+#include <random>
+
+#include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/sketch_impl.h"
+#include "sketchgrad/tests/support/test_exec.h"
+
+namespace sketchgrad::kernels {
+namespace {
+
+using test::cpu_exec;
+
+// A plan and the arrays it points into.
+struct OwnedPlan {
+  OwnedPlan(uint64_t seed, int32_t depth, int64_t width, const std::vector<int32_t>& ids)
+      : slots(ids.size() * static_cast<size_t>(depth)),
+        keys(slots.size()),
+        order(slots.size()),
+        begin(slots.size() + static_cast<size_t>(depth)),
+        plan(sketch_plan(cpu_exec(), seed, depth, width, ids.data(),
+                         static_cast<int64_t>(ids.size()),
+                         {slots.data(), keys.data(), order.data(), begin.data()})) {}
+  std::vector<Slot> slots;
+  std::vector<int32_t> keys, order, begin;
+  SketchPlan plan;
+};
+
+std::vector<float> normals(size_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+std::vector<int32_t> every_third(int64_t count) {
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < count; ++i) ids.push_back(3 * i + 1);
+  return ids;
+}
+
+// ---- Hashes against their stated distribution
+
+// Chi-square of `counts` against equal cells, as a standard normal (Wilson & Hilferty 1931).
+double chi_square_z(const std::vector<int64_t>& counts) {
+  double total = 0.0;
+  for (const int64_t n : counts) total += static_cast<double>(n);
+  const double cells = static_cast<double>(counts.size());
+  const double expected = total / cells;
+  double chi2 = 0.0;
+  for (const int64_t n : counts) chi2 += std::pow(static_cast<double>(n) - expected, 2) / expected;
+  const double k = cells - 1.0;
+  return (std::cbrt(chi2 / k) - (1.0 - 2.0 / (9.0 * k))) / std::sqrt(2.0 / (9.0 * k));
+}
+
+TEST_CASE("buckets and signs of consecutive rows are uniform, jointly") {
+  for (const int64_t width : {2, 16, 999}) {
+    for (const int depth : {0, 2}) {
+      std::vector<int64_t> counts(static_cast<size_t>(2 * width));
+      for (int64_t row = 0; row < 200000; ++row) {
+        const Slot slot = sketch_slot(42, depth, row, width);
+        REQUIRE(slot_bucket(slot) < width);
+        ++counts[static_cast<size_t>(2 * slot_bucket(slot) + (slot_sign(slot) < 0 ? 1 : 0))];
+      }
+      CHECK(std::abs(chi_square_z(counts)) < 4.0);
+    }
+  }
+}
+
+TEST_CASE("two rows collide with probability 1 / width, with independent signs") {
+  constexpr int64_t width = 8;
+  int64_t collisions = 0;
+  int64_t same_sign = 0;
+  constexpr int64_t trials = 100000;
+  for (int64_t seed = 0; seed < trials; ++seed) {
+    const Slot a = sketch_slot(static_cast<uint64_t>(seed), 1, 10, width);
+    const Slot b = sketch_slot(static_cast<uint64_t>(seed), 1, 11, width);
+    if (slot_bucket(a) != slot_bucket(b)) continue;
+    ++collisions;
+    same_sign += slot_sign(a) == slot_sign(b) ? 1 : 0;
+  }
+  const double p = 1.0 / width;
+  CHECK(std::abs(collisions - p * trials) < 4.0 * std::sqrt(trials * p * (1.0 - p)));
+  CHECK(std::abs(same_sign - 0.5 * collisions) < 4.0 * std::sqrt(0.25 * collisions));
+}
+
+TEST_CASE("depths and seeds are independent families") {
+  constexpr int64_t width = 16;
+  std::vector<int64_t> depths(width * width), seeds(width * width);
+  for (int64_t row = 0; row < 100000; ++row) {
+    const int64_t bucket = slot_bucket(sketch_slot(7, 0, row, width));
+    ++depths[static_cast<size_t>(bucket * width + slot_bucket(sketch_slot(7, 1, row, width)))];
+    ++seeds[static_cast<size_t>(bucket * width + slot_bucket(sketch_slot(8, 0, row, width)))];
+  }
+  CHECK(std::abs(chi_square_z(depths)) < 4.0);
+  CHECK(std::abs(chi_square_z(seeds)) < 4.0);
+}
+
+TEST_CASE("halving an even width halves every bucket") {
+  for (int64_t row = 0; row < 1000; ++row) {
+    const Slot wide = sketch_slot(3, 1, row, 64);
+    const Slot narrow = sketch_slot(3, 1, row, 32);
+    CHECK(slot_bucket(narrow) == slot_bucket(wide) / 2);
+    CHECK(slot_sign(narrow) == slot_sign(wide));
+  }
+}
+
+TEST_CASE(
+    "a count-sketch estimate is unbiased, its variance the neighbours' energy over the width") {
+  constexpr int64_t rows = 50;
+  constexpr int64_t width = 10;
+  const std::vector<float> x = normals(rows, 1);
+  double energy = 0.0;
+  for (int64_t i = 1; i < rows; ++i)
+    energy += x[static_cast<size_t>(i)] * x[static_cast<size_t>(i)];
+  double sum = 0.0;
+  double squares = 0.0;
+  constexpr int trials = 20000;
+  for (int seed = 0; seed < trials; ++seed) {
+    const Slot own = sketch_slot(static_cast<uint64_t>(seed), 0, 0, width);
+    double cell = 0.0;
+    for (int64_t i = 0; i < rows; ++i) {
+      const Slot slot = sketch_slot(static_cast<uint64_t>(seed), 0, i, width);
+      if (slot_bucket(slot) == slot_bucket(own))
+        cell += slot_sign(slot) * x[static_cast<size_t>(i)];
+    }
+    const double error = slot_sign(own) * cell - x[0];
+    sum += error;
+    squares += error * error;
+  }
+  const double variance = energy / width;
+  CHECK(std::abs(sum / trials) < 4.0 * std::sqrt(variance / trials));
+  CHECK(squares / trials == doctest::Approx(variance).epsilon(0.05));
+}
+
+// ---- Estimates and writes against double references
+
+struct Geometry {
+  int32_t depth;
+  int64_t width;
+  int64_t dim;
+  int64_t rows;
+};
+const std::vector<Geometry> kGeometries{{1, 4, 1, 9},   {2, 5, 7, 20}, {3, 6, 33, 40},
+                                        {4, 1, 300, 7}, {8, 9, 16, 3}, {3, 50, 7, 1},
+                                        {3, 6, 33, 0}};
+
+SketchView view_of(std::vector<float>& cells, const Geometry& g) {
+  return {cells.data(), g.depth, g.width, g.dim, g.dim};
+}
+
+std::vector<float> random_cells(const Geometry& g) {
+  return normals(static_cast<size_t>(g.depth * g.width * g.dim), 3);
+}
+
+TEST_CASE("estimates are the median, minimum or mean of the readings") {
+  for (const Geometry& g : kGeometries) {
+    std::vector<float> cells = random_cells(g);
+    const OwnedPlan owned(5, g.depth, g.width, every_third(g.rows));
+    const std::vector<int32_t> ids = every_third(g.rows);
+    std::vector<float> out(static_cast<size_t>(g.rows * g.dim));
+    std::vector<float> serial(out.size());
+    for (const Combine combine : {Combine::median, Combine::minimum, Combine::mean}) {
+      for (const bool with_signs : {false, true}) {
+        sketch_estimate(cpu_exec(), view_of(cells, g), owned.plan, combine, with_signs, 2.0f,
+                        contiguous(out.data(), g.rows, g.dim));
+        sketch_estimate_impl(SerialPolicy{}, view_of(cells, g), owned.plan, combine, with_signs,
+                             2.0f, contiguous(serial.data(), g.rows, g.dim));
+        CHECK(out == serial);
+        for (int64_t r = 0; r < g.rows; ++r) {
+          for (int64_t c = 0; c < g.dim; ++c) {
+            std::vector<double> v;
+            double mean = 0.0;
+            for (int32_t j = 0; j < g.depth; ++j) {
+              const Slot slot = sketch_slot(5, j, ids[static_cast<size_t>(r)], g.width);
+              const double sign = with_signs ? slot_sign(slot) : 1.0;
+              v.push_back(
+                  2.0 * sign *
+                  cells[static_cast<size_t>((j * g.width + slot_bucket(slot)) * g.dim + c)]);
+              mean += v.back() / g.depth;
+            }
+            std::sort(v.begin(), v.end());
+            const size_t n = v.size();
+            const double median = n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2.0;
+            const double expected = combine == Combine::median    ? median
+                                    : combine == Combine::minimum ? v[0]
+                                                                  : mean;
+            CHECK(out[static_cast<size_t>(r * g.dim + c)] ==
+                  doctest::Approx(expected).epsilon(1e-5));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("writes combine the rows of a bucket, in columns of any width") {
+  for (const Geometry& g : kGeometries) {
+    for (const bool mean : {false, true}) {
+      for (const bool clamp : {false, true}) {
+        std::vector<float> cells = random_cells(g);
+        std::vector<double> expected(cells.begin(), cells.end());
+        const std::vector<int32_t> ids = every_third(g.rows);
+        const OwnedPlan owned(5, g.depth, g.width, ids);
+        std::vector<float> estimate = normals(static_cast<size_t>(g.rows * g.dim), 8);
+        std::vector<float> gradient = normals(estimate.size(), 9);
+        std::vector<float> weights = normals(static_cast<size_t>(g.rows), 10);
+        const SketchWrite write{.estimate_weight = {0.0f, weights.data()},
+                                .input_weight = {0.5f},
+                                .cell_decay = -0.01f,
+                                .mean = mean,
+                                .clamp_at_zero = clamp,
+                                .accumulate = {0.0f, 0.0f, true}};
+        for (int32_t j = 0; j < g.depth; ++j) {
+          for (int64_t b = 0; b < g.width; ++b) {
+            std::vector<size_t> items;
+            for (size_t i = 0; i < ids.size(); ++i) {
+              if (slot_bucket(sketch_slot(5, j, ids[i], g.width)) == b) items.push_back(i);
+            }
+            if (items.empty()) continue;
+            const double k = static_cast<double>(items.size());
+            for (int64_t c = 0; c < g.dim; ++c) {
+              double sum = 0.0;
+              for (const size_t i : items) {
+                const size_t at = i * static_cast<size_t>(g.dim) + static_cast<size_t>(c);
+                const double u = static_cast<double>(gradient[at]) * gradient[at];
+                sum += slot_sign(sketch_slot(5, j, ids[i], g.width)) *
+                       (weights[i] * static_cast<double>(estimate[at]) + 0.5 * u);
+              }
+              double& cell = expected[static_cast<size_t>((j * g.width + b) * g.dim + c)];
+              cell = (1.0 - 0.01 * k) * cell + (mean ? sum / k : sum);
+              if (clamp) cell = std::max(cell, 0.0);
+            }
+          }
+        }
+        sketch_write(cpu_exec(), view_of(cells, g), owned.plan, true, write,
+                     contiguous<const float>(estimate.data(), g.rows, g.dim),
+                     contiguous<const float>(gradient.data(), g.rows, g.dim));
+        for (size_t i = 0; i < cells.size(); ++i) {
+          CHECK(cells[i] == doctest::Approx(expected[i]).epsilon(1e-4));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("what does not fit is refused") {
+  const Geometry g{3, 6, 4, 5};
+  std::vector<float> cells = random_cells(g);
+  const OwnedPlan owned(5, g.depth, g.width, every_third(g.rows));
+  std::vector<float> out(100);
+  CHECK_THROWS_AS(OwnedPlan(5, 9, 4, {}), InvalidArgument);
+  CHECK_THROWS_AS(OwnedPlan(5, 0, 4, {}), InvalidArgument);
+  CHECK_THROWS_AS(OwnedPlan(5, 3, 0, {}), InvalidArgument);
+  CHECK_THROWS_AS(sketch_estimate(cpu_exec(), view_of(cells, g), owned.plan, Combine::median, true,
+                                  1.0f, contiguous(out.data(), 5, 3)),
+                  InvalidArgument);
+  SketchView shallow = view_of(cells, g);
+  shallow.depth = 2;
+  CHECK_THROWS_AS(sketch_estimate(cpu_exec(), shallow, owned.plan, Combine::median, true, 1.0f,
+                                  contiguous(out.data(), 5, 4)),
+                  InvalidArgument);
+}
+
+TEST_CASE("trust is 1 where the depths agree and 0 where they show only noise") {
+  constexpr int64_t dim = 64;
+  const Geometry g{3, 4096, dim, 2};
+  std::vector<float> cells(static_cast<size_t>(g.depth * g.width * dim), 0.0f);
+  const OwnedPlan owned(5, g.depth, g.width, {0, 1});
+  const std::vector<float> value = normals(dim, 1);
+  const std::vector<float> noise = normals(3 * dim, 2);
+  for (int32_t j = 0; j < 3; ++j) {
+    for (int32_t row = 0; row < 2; ++row) {
+      const Slot slot = sketch_slot(5, j, row, g.width);
+      for (int64_t c = 0; c < dim; ++c) {
+        cells[static_cast<size_t>((j * g.width + slot_bucket(slot)) * dim + c)] =
+            row == 0 ? slot_sign(slot) * value[static_cast<size_t>(c)]
+                     : noise[static_cast<size_t>(j * dim + c)];
+      }
+    }
+  }
+  std::vector<float> estimate(2 * dim), decay(2), scale(2);
+  sketch_estimate_trusted(cpu_exec(), view_of(cells, g), owned.plan,
+                          {.gamma = 0.9f, .mass = 0.5f, .previous_mass = 0.4f},
+                          contiguous(estimate.data(), 2, dim), decay.data(), scale.data());
+  CHECK(decay[0] == doctest::Approx(0.9));
+  CHECK(scale[0] == doctest::Approx(0.5 - 0.9 * 0.4));
+  CHECK(decay[1] < 0.35f);
+  CHECK(scale[1] == doctest::Approx(0.5 - decay[1] * 0.4));
+}
+
+}  // namespace
+}  // namespace sketchgrad::kernels
