@@ -30,8 +30,8 @@ struct Shape {
 };
 
 TEST_CASE("Adam over dense state and an estimate, against double, in all shapes") {
-  for (const Shape& shape : {Shape{5, 5, 1}, Shape{9, 4, 7}, Shape{6, 1, 33},
-                             Shape{1, 1, 40000}, Shape{3000, 2000, 17}}) {
+  for (const Shape& shape : {Shape{5, 5, 1}, Shape{9, 4, 7}, Shape{6, 1, 33}, Shape{1, 1, 40000},
+                             Shape{3000, 2000, 17}}) {
     CAPTURE(shape.dim);
     const int64_t cells = shape.table_rows * shape.dim;
     std::vector<float> w = uniforms(cells, 1), m = uniforms(cells, 2);
