@@ -24,7 +24,7 @@ std::string to_string(Device device) { return device == kCpu ? "cpu" : "cuda"; }
 
 Device parse_device(const std::string& word) {
   if (word == "cpu") return kCpu;
-  if (word == "cuda") throw NotCompiled("[device] this build has no CUDA backend; use cpu");
+  if (word == "cuda") throw NotCompiled("[device] this version does not train on CUDA; use cpu");
   throw InvalidArgument(fmt::format("[device] \"{}\" is neither cpu nor cuda", word));
 }
 

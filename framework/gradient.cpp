@@ -92,6 +92,15 @@ const RowSparse& Gradient::rows() {
   return parts_[0];
 }
 
+void Gradient::scale(float factor) {
+  if (empty()) return;
+  if (kind() == Kind::row_sparse) rows();
+  Tensor& target = dense_.defined() ? dense_ : parts_[0].values;
+  target = writable(std::move(target));
+  float* data = target.data<float>();
+  kernels::scale(target.exec(), data, factor, data, target.numel());
+}
+
 Tensor Gradient::values() {
   switch (kind()) {
     case Kind::none:

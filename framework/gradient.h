@@ -28,7 +28,10 @@ class Gradient {
   // Coalesces what is not yet coalesced.
   const RowSparse& rows();
   // Values as one matrix, whichever kind: [rows or K, D]. Coalesces. Undefined tensor for none.
+  // Only to be read: another gradient may share the storage.
   Tensor values();
+  // Multiplies by `factor`, in place where nobody else shares the storage.
+  void scale(float factor);
 
  private:
   Tensor dense_;

@@ -394,7 +394,7 @@ std::string Allocator::report() const {
 }
 
 Allocator& allocator(Device device) {
-  if (device != kCpu) throw NotCompiled("[memory] this build has no CUDA backend");
+  if (device != kCpu) throw NotCompiled("[memory] this version has no allocator for CUDA");
   static Allocator& cpu = *new Allocator(std::make_unique<HostMemory>());
   return cpu;
 }

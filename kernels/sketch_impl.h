@@ -104,7 +104,7 @@ void sketch_estimate_impl(const Policy& policy, SketchView sketch, const SketchP
   sketch_estimate_depth<1>(policy, sketch, plan, combine, with_signs, scale, estimate);
 }
 
-// One row of sketch_estimate_trusted. A CUDA warp does the same with a shuffle for the two sums.
+// One row of sketch_estimate_trusted.
 template <int kDepth>
 struct TrustedEstimateRow {
   EstimateRow<kDepth, Combine::median> readings;
@@ -182,8 +182,7 @@ struct RowScaleElement {
   }
 };
 
-// One bucket's columns [begin, end), at most kColumns of them. kColumns = 1 is the body of a CUDA
-// thread; the CPU takes wider pieces, whose inner loops over columns vectorise.
+// One bucket's columns [begin, end), at most kColumns of them: wide pieces vectorise over columns.
 template <int kColumns>
 struct BucketWriter {
   SketchView sketch;
@@ -223,7 +222,7 @@ struct BucketWriter {
 #pragma omp simd
     for (int64_t c = 0; c < count; ++c) {
       const float value = keep * cell[c] + weight * sum[c];
-      cell[c] = value > floor ? value : floor;
+      cell[c] = value < floor ? floor : value;  // NaN stays
     }
   }
 };

@@ -49,7 +49,7 @@ void softmax_cross_entropy_gradient(const Policy& policy, Matrix logits, const f
   for_each(policy, logits.rows, SoftmaxTargetGradient{logits, vocab_begin, targets, scale});
 }
 
-// Row reductions of the CPU. CUDA has its own (softmax_cuda.cu), over the same rules.
+// Row reductions of the CPU.
 
 // Columns that are read twice, for the maximum and for the sum: they stay in the first-level cache.
 inline constexpr int64_t kSoftmaxBlock = 2048;

@@ -17,16 +17,22 @@ class BestClasses {
   // logits [tokens.count, classes.count], on any device.
   void see(const Tensor& logits, IndexRange tokens, IndexRange classes);
 
-  // Scores are logits - log_sums[token]. Call once.
+  // Scores are logits - log_sums[token]. Call once, after at least k classes.
   TopK result(const std::vector<float>& log_sums, const std::string& name, Device);
 
  private:
+  struct Entry {
+    float logit;
+    int32_t id;
+  };
+  static bool better(const Entry& a, const Entry& b);
+
   void insert(int64_t token, int32_t id, float logit);
+  void sort_entries();
 
   int64_t tokens_;
   int64_t k_;
-  std::vector<int32_t> ids_;   // [tokens, k], best first
-  std::vector<float> logits_;  // [tokens, k]
+  std::vector<Entry> entries_;  // [tokens, k]; each row a heap with its worst in front, once full
 };
 
 }  // namespace sketchgrad

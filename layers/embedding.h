@@ -8,7 +8,7 @@ namespace sketchgrad {
 struct EmbeddingOptions {
   int64_t rows = 0;         // vocabulary size
   int64_t dim = 0;          // embedding_dim
-  int32_t padding_id = -1;  // this row is all zeros and gets no gradient; -1: none
+  int32_t padding_id = -1;  // looked up as zeros, without a gradient; -1: none
   float init_range = 0.1f;  // uniform in [-init_range, init_range]
 };
 

@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/reduce.h"
 
 namespace sketchgrad {
@@ -23,12 +22,7 @@ double clip_global_norm(const std::vector<Parameter*>& parameters, double max_no
   const double norm = std::sqrt(squares);
   if (norm > max_norm) {
     const float factor = static_cast<float>(max_norm / norm);
-    for (Parameter* parameter : parameters) {
-      const Tensor values = parameter->gradient.values();
-      if (!values.defined()) continue;
-      float* data = values.data<float>();
-      kernels::scale(values.exec(), data, factor, data, values.numel());
-    }
+    for (Parameter* parameter : parameters) parameter->gradient.scale(factor);
   }
   return norm;
 }

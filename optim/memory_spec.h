@@ -53,7 +53,8 @@ struct Cleaning {
   int64_t every = 0;
 };
 
-// Count-min sketch for second moments (non-negative values).
+// Count-min sketch for second moments (non-negative values). Automatic is row_scaled, or mean_delta
+// for tables so narrow (ratio * dim < 2) that a float a row would take most of the bytes.
 struct CountMin {
   double ratio = 0.2;
   int32_t depth = 0;

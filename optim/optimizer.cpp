@@ -26,14 +26,25 @@ kernels::Matrix table_view(const Tensor& value) {
 std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const MemorySpec& spec,
                                          const std::optional<kernels::Accumulate>& accumulate,
                                          MomentRole role, uint64_t seed) {
-  if (!accumulate) return nullptr;
   const char* moment = role == MomentRole::first ? "first" : "second";
+  if (!accumulate) {
+    check(std::holds_alternative<Dense>(spec) || std::holds_alternative<None>(spec),
+          "[optimizer] {} for the {} moment of {}: the rule has none", to_string(spec), moment,
+          parameter.name);
+    return nullptr;
+  }
   if (std::holds_alternative<None>(spec)) {
     check(role == MomentRole::first && accumulate->decay == 0.0f,
           "[optimizer] {} of {} cannot be none: the rule keeps a {} moment with decay {} (only a "
           "first moment with decay 0, beta1 = 0, needs no memory)",
           moment, parameter.name, moment, accumulate->decay);
   }
+  const auto* sketch = std::get_if<CountSketch>(&spec);
+  check(
+      accumulate->decay > 0.0f || sketch == nullptr || sketch->reading != Reading::linear,
+      "[optimizer] reading linear of the {} moment of {} needs a decay above 0; without decay the "
+      "moment needs no memory",
+      moment, parameter.name);
   const kernels::Matrix view = table_view(parameter.value);
   return make_memory(spec, {parameter.name + "." + moment, role, view.rows, view.cols,
                             hash_seed(seed, parameter.name), parameter.value.device()});

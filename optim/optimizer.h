@@ -32,10 +32,10 @@ struct StateBytes {
 };
 
 // Steps a set of parameters by one rule. For dense and row-sparse gradients alike; a parameter
-// without a gradient is left alone. A row-sparse step touches the active rows only: neither the
-// parameter nor the state of other rows moves (decay and weight decay included), as in SparseAdam;
-// the bias correction counts the optimizer's steps, not the row's. Deterministic for any number of
-// threads.
+// without a gradient is left alone. A row-sparse step leaves the parameters
+// and dense state of other rows alone (decay and weight decay included), as in SparseAdam; what
+// other rows have in a sketch moves with the buckets that they share. The bias correction counts
+// the optimizer's steps, not the row's. Deterministic for any number of threads.
 //
 //   Optimizer optimizer(Adam{.learning_rate = 1e-3f});
 //   optimizer.add(embedding.weight(), {CountSketch{0.2}, CountMin{0.2}});

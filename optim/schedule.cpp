@@ -124,6 +124,12 @@ std::unique_ptr<Schedule> parse_schedule(const std::string& text, int64_t total_
   const auto number = [&](size_t i, double fallback) {
     return i < numbers.size() ? numbers[i] : fallback;
   };
+  const auto whole = [&](size_t i, double fallback) {
+    const double value = number(i, fallback);
+    check(value >= 0.0 && value <= 1e15 && value == std::floor(value),
+          "[schedule] {} in '{}' must be a whole number of steps", value, text);
+    return static_cast<int64_t>(value);
+  };
   const auto at_most = [&](size_t most) {
     check(numbers.size() <= most, "[schedule] '{}' takes at most {} numbers, got '{}'", name, most,
           text);
@@ -138,11 +144,11 @@ std::unique_ptr<Schedule> parse_schedule(const std::string& text, int64_t total_
   }
   if (name == "cosine") {
     at_most(1);
-    return warmup_cosine_schedule(static_cast<int64_t>(number(0, 0.0)), total_steps);
+    return warmup_cosine_schedule(whole(0, 0.0), total_steps);
   }
   if (name == "plateau") {
     at_most(2);
-    return plateau_schedule(number(0, 0.25), static_cast<int64_t>(number(1, 1.0)));
+    return plateau_schedule(number(0, 0.25), whole(1, 1.0));
   }
   throw InvalidArgument(fmt::format(
       "[schedule] unknown schedule '{}'; known are constant, linear, cosine[:WARMUP_STEPS], "

@@ -23,7 +23,8 @@ class Schedule {
 std::unique_ptr<Schedule> constant_schedule();
 // From 1 to 0 over total_steps.
 std::unique_ptr<Schedule> linear_decay_schedule(int64_t total_steps);
-// From 0 to 1 over warmup_steps, then half a cosine to 0 at total_steps (Loshchilov & Hutter 2017).
+// From 1 / warmup_steps to 1 over warmup_steps, then half a cosine to 0 at total_steps (Loshchilov
+// & Hutter 2017).
 std::unique_ptr<Schedule> warmup_cosine_schedule(int64_t warmup_steps, int64_t total_steps);
 // Multiplied by `multiplier` when `patience` observations in a row were not below the best one.
 std::unique_ptr<Schedule> plateau_schedule(double multiplier, int64_t patience);

@@ -35,16 +35,14 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
   check(geometry.depth >= 1 && geometry.depth <= kernels::kMaxSketchDepth,
         "[sketch] depth {} of {} is outside 1 to {}", geometry.depth, name_,
         kernels::kMaxSketchDepth);
+  check(geometry.width >= 1 && geometry.width < int64_t{kernels::kSlotSign},
+        "[sketch] width {} of {} is outside 1 to 2^31 - 1", geometry.width, name_);
   cells_ =
       Tensor::zeros({geometry.depth, geometry.width, context.dim},
                     {Category::optimizer_state, name_ + ".cells"}, DType::float32, context.device);
 }
 
 void SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
-  check(
-      reading_ != Reading::linear || accumulate.decay > 0.0f,
-      "[sketch] reading linear of {} needs a decay above 0; a moment without decay needs no memory",
-      name_);
   accumulate_ = accumulate;
   estimate_ =
       Tensor::empty({rows.count(), rows.tile_columns()}, {Category::workspace, "sketch.estimate"},
@@ -164,8 +162,12 @@ Reading first_moment_reading(const StateMemoryContext& context, const CountSketc
   return resolve(spec.reading, Reading::trusted, Reading::row_scaled, context.name);
 }
 
+// A float a row is little where rows are wide. Where it would take half of the bytes or more, the
+// scales are left out.
 Reading second_moment_reading(const StateMemoryContext& context, const CountMin& spec) {
-  return resolve(spec.reading, Reading::row_scaled, Reading::trusted, context.name);
+  const bool narrow = spec.ratio * static_cast<double>(context.dim) < 2.0;
+  return resolve(spec.reading, narrow ? Reading::mean_delta : Reading::row_scaled, Reading::trusted,
+                 context.name);
 }
 
 // Copies in several depths guard an estimate against heavy neighbours. Where each row is scaled by
@@ -243,10 +245,22 @@ kernels::SketchWrite CountMinMemory::change() const {
 
 void CountMinMemory::end(StepRows& rows) {
   SketchMemory::end(rows);
-  if (cleaning_.every > 0 && rows.step() % cleaning_.every == 0) {
+  if (cleaning_.every == 0) return;
+  // A table without active rows at the step itself is cleaned at its next one.
+  for (const int64_t due = rows.step() / cleaning_.every; cleanings_ < due; ++cleanings_) {
     const Tensor all = cells();
     kernels::scale(rows.exec(), all.data<float>(), cleaning_.alpha, all.data<float>(), all.numel());
   }
+}
+
+void CountMinMemory::save(StateDict& state, const std::string& prefix) const {
+  SketchMemory::save(state, prefix);
+  state.set_integer(prefix + "cleanings", cleanings_);
+}
+
+void CountMinMemory::load(const StateDict& state, const std::string& prefix) {
+  SketchMemory::load(state, prefix);
+  cleanings_ = state.integer(prefix + "cleanings");
 }
 
 std::vector<std::pair<std::string, Tensor>> CountMinMemory::tensors() const {

@@ -94,6 +94,8 @@ class CountMinMemory final : public SketchMemory {
   void begin(StepRows&, const kernels::Accumulate&) override;
   void end(StepRows&) override;
   std::vector<std::pair<std::string, Tensor>> tensors() const override;
+  void save(StateDict&, const std::string& prefix) const override;
+  void load(const StateDict&, const std::string& prefix) override;
 
  private:
   bool with_signs() const override { return false; }
@@ -103,7 +105,8 @@ class CountMinMemory final : public SketchMemory {
   kernels::SketchWrite change() const override;
 
   Cleaning cleaning_;
-  Tensor row_scale_;  // [rows], only for row_scaled
+  int64_t cleanings_ = 0;  // done so far
+  Tensor row_scale_;       // [rows], only for row_scaled
 };
 
 }  // namespace sketchgrad

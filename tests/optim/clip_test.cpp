@@ -27,6 +27,24 @@ TEST_CASE("the norm runs over dense and row-sparse gradients together") {
   CHECK(dense.gradient.dense().to_vector<float>()[0] == doctest::Approx(3.0 / norm));
 }
 
+TEST_CASE("gradients that share storage are scaled once each") {
+  // d (a + b) is one tensor for both; a coalesced part belongs to its maker.
+  Parameter a("a", {2});
+  Parameter b("b", {2});
+  Parameter sparse("sparse", {5, 1});
+  const Tensor shared = Tensor::from<float>({2, 0}, {2}, {Category::gradient, "gradient"});
+  const Tensor rows = Tensor::from<float>({1}, {1, 1}, {Category::gradient, "values"});
+  a.gradient.add(shared);
+  b.gradient.add(shared);
+  sparse.gradient.add(
+      RowSparse{5, Tensor::from<int32_t>({1}, {1}, {Category::gradient, "ids"}), rows, true});
+  CHECK(clip_global_norm({&a, &b, &sparse}, 1.0) == doctest::Approx(3.0));
+  CHECK(a.gradient.dense().to_vector<float>()[0] == doctest::Approx(2.0 / 3.0));
+  CHECK(b.gradient.dense().to_vector<float>()[0] == doctest::Approx(2.0 / 3.0));
+  CHECK(sparse.gradient.rows().values.to_vector<float>()[0] == doctest::Approx(1.0 / 3.0));
+  CHECK(rows.to_vector<float>()[0] == 1.0f);
+}
+
 TEST_CASE("clipping agrees with PyTorch") {
   std::ifstream file(std::string(SKETCHGRAD_SOURCE_DIR) + "/tests/golden/clip.json");
   const nlohmann::json golden = nlohmann::json::parse(file);

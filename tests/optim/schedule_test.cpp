@@ -37,7 +37,8 @@ TEST_CASE("plateau lowers the rate when the loss stops falling, and resumes") {
 
 TEST_CASE("schedules that cannot be") {
   for (const char* text : {"", "cubic", "linear:3", "cosine:x", "cosine:200", "plateau:2",
-                           "plateau:0.5,0", "plateau:0.5,2,3", "cosine:"}) {
+                           "plateau:0.5,0", "plateau:0.5,2,3", "cosine:", "cosine:nan",
+                           "cosine:1e30", "cosine:0.5", "plateau:0.5,1.5"}) {
     CAPTURE(text);
     CHECK_THROWS_AS(parse_schedule(text, 100), InvalidArgument);
   }
