@@ -23,8 +23,9 @@ usage: tools/demo.sh [TEXT]
 
 Trains a small language model on TEXT twice at the same settings, with dense Adam and with both
 moments in sketches of $sketch_ratio of their size, and prints perplexity, speed and memory side by side.
-TEXT is split into tokens at white space. Without it, the text is a dictionary of English (GCIDE).
-Takes about eight minutes on two cores once it is built. Leaves everything in build/demo/.
+TEXT, plain, .xz or .gz, is split into tokens at white space. Without it, the text is a dictionary of
+English (GCIDE). Takes about eight minutes on two cores once it is built. Leaves everything in
+build/demo/.
 END
 }
 
@@ -44,13 +45,24 @@ while (($#)); do
 done
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+# Only what a run leaves behind is ever removed: people may keep texts of their own beside it.
+folder=build/demo
+made=(dictionary.txt text.txt train.txt valid.txt test.txt
+  dense.json dense.jsonl sketched.json sketched.jsonl)
+for name in "${made[@]}"; do
+  if [[ -n $text && $text -ef $folder/$name ]]; then
+    echo "demo.sh: '$text' would be overwritten; please copy it elsewhere" >&2
+    exit 2
+  fi
+done
+
 tools/setup.sh
 cmake --preset release -DSKETCHGRAD_BUILD_APPS=ON -DSKETCHGRAD_BUILD_TOOLS=ON >/dev/null
 cmake --build --preset release --target lm compare_runs
 
-folder=build/demo
-rm -rf "$folder"
 mkdir -p "$folder"
+(cd -- "$folder" && rm -f -- "${made[@]}")
 
 # Headwords and definitions in lower case, punctuation as tokens, without pronunciations and sources.
 dictionary() {
@@ -60,6 +72,15 @@ dictionary() {
                      s/[][(){}<>.,;:!?"*]/ & /g
                      s/--/ -- /g' |
     tr '[:upper:]' '[:lower:]'
+}
+
+# Told by the first bytes, as lm does.
+unpack() {
+  case $(head -c 6 -- "$1" | od -A n -t x1 | tr -d ' \n') in
+    fd377a585a00) xz -dc <"$1" ;;
+    1f8b*) gzip -dc <"$1" ;;
+    *) cat -- "$1" ;;
+  esac
 }
 
 # Lines go in blocks, so that neighbours stay together: of every `period` blocks, at least twenty,
@@ -85,6 +106,9 @@ split_text() {
 if [[ -z $text ]]; then
   text=$folder/dictionary.txt
   dictionary >"$text"
+else
+  unpack "$text" >"$folder/text.txt"
+  text=$folder/text.txt
 fi
 split_text "$text"
 

@@ -12,7 +12,7 @@ class MetricsLog {
  public:
   // Writes nowhere.
   MetricsLog() = default;
-  // `append`: go on after what is there. Throws IoError.
+  // `append`: go on after what is there, on a line of its own. Throws IoError.
   MetricsLog(const std::string& path, bool append);
 
   void write(const nlohmann::json& entry);
@@ -21,5 +21,8 @@ class MetricsLog {
   std::string path_;
   std::ofstream file_;
 };
+
+// Throws IoError where a MetricsLog would. Leaves what is there as it is.
+void check_metrics_path(const std::string& path);
 
 }  // namespace sketchgrad::apps

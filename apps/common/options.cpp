@@ -103,7 +103,7 @@ void add_options(CLI::App& command, OptimizerOptions& options) {
       .add_option("--epsilon", options.epsilon,
                   "added to the root of the second moment [1e-8, adagrad 1e-10]")
       ->check(CLI::NonNegativeNumber);
-  command.add_option("--momentum", options.momentum, "decay of the momentum a step [0.9]")
+  command.add_option("--momentum", options.momentum, "decay of the momentum a step, below 1 [0.9]")
       ->check(CLI::Range(0.0, 1.0));
   command.add_flag("--nesterov,!--no-nesterov", options.nesterov, "Nesterov's momentum");
   command
@@ -143,6 +143,10 @@ void complete(OptimizerOptions& options) {
   check_moment(options.moment1, rule.first_moment, "--moment1", options.optimizer);
   check_moment(options.moment2, rule.second_moment, "--moment2", options.optimizer);
   fill(options.learning_rate, rule.learning_rate, "--learning-rate", options.optimizer);
+  const bool without_first = rule.first_moment && options.moment1 == "none";
+  check(!without_first || options.beta1.value_or(0.0) == 0.0,
+        "--moment1: none keeps no first moment, so --beta1 must be 0, it is {}",
+        options.beta1.value_or(0.0));
   fill(options.beta1, rule.beta1, "--beta1", options.optimizer);
   fill(options.beta2, rule.beta2, "--beta2", options.optimizer);
   fill(options.epsilon, rule.epsilon, "--epsilon", options.optimizer);
@@ -152,10 +156,11 @@ void complete(OptimizerOptions& options) {
   check(options.weight_decay == 0 || rule.weight_decay, "--weight-decay: {} has no such setting",
         options.optimizer);
   for (const auto& [flag, value] :
-       {std::pair("--beta1", options.beta1), std::pair("--beta2", options.beta2)}) {
+       {std::pair("--beta1", options.beta1), std::pair("--beta2", options.beta2),
+        std::pair("--momentum", options.momentum)}) {
     check(!value || *value < 1.0, "{}: {} must be below 1", flag, value.value_or(0.0));
   }
-  if (options.moment1 == "none" && options.beta1) options.beta1 = 0.0;
+  if (without_first && options.beta1) options.beta1 = 0.0;
   check(options.moment1 != "none" || !options.momentum,
         "--moment1: momentum needs a memory; none is sgd");
   check(options.moment2 != "none", "--moment2: {} needs a memory", options.optimizer);

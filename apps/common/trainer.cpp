@@ -225,6 +225,7 @@ void Trainer::save(const std::string& file) const {
   schedule_.save(state);
   task_.save(state);
   const json figures = {{"steps", figures_.steps},
+                        {"total_steps", options_.total_steps},
                         {"examples", figures_.examples},
                         {"seconds", figures_.seconds},
                         {"epoch", figures_.epoch},
@@ -245,6 +246,7 @@ void Trainer::load(const StateDict& state) {
   try {
     const json figures = json::parse(state.text(kFiguresKey));
     figures.at("steps").get_to(figures_.steps);
+    figures.at("total_steps").get_to(loaded_total_steps_);
     figures.at("examples").get_to(figures_.examples);
     figures.at("seconds").get_to(figures_.seconds);
     figures.at("epoch").get_to(figures_.epoch);

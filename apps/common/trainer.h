@@ -101,6 +101,8 @@ class Trainer {
   bool run();
 
   const TrainingFigures& figures() const { return figures_; }
+  // What the run was to have that wrote the loaded checkpoint; 0 without one.
+  int64_t loaded_total_steps() const { return loaded_total_steps_; }
 
  private:
   void step();
@@ -126,6 +128,7 @@ class Trainer {
   TrainingFigures figures_;
   double last_loss_ = 0;
   double last_norm_ = 0;
+  int64_t loaded_total_steps_ = 0;
   int64_t saved_steps_ = -1;  // when the latest checkpoint was written
 };
 

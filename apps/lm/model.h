@@ -20,7 +20,7 @@ struct LanguageModelOptions {
   int64_t projection = 0;        // 0: none
   double dropout = 0.2;          // of the embedding, between layers and of the output
   bool tie = false;              // embedding and output share one table
-  double init_range = 0.1;       // of the output table, or of the one table where tied
+  double init_range = 0.4;       // of the output table, or of the one table where tied
   double embedding_range = 1.0;  // of the embedding where it has a table of its own
 };
 

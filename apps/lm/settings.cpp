@@ -58,7 +58,7 @@ void add_model_options(CLI::App& command, LanguageModelOptions& model) {
       .add_option(
           "--embedding-range", model.embedding_range,
           "the embedding starts uniform in [-RANGE, RANGE]; with --tie --init-range holds. A "
-          "small range keeps an LSTM at word frequencies for long")
+          "small range of either keeps the model at word frequencies for long")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
 }
@@ -100,11 +100,17 @@ void complete(TrainSettings& settings) {
 }
 
 nlohmann::json identity_of(const TrainSettings& settings) {
-  nlohmann::json result = {
-      {"vocab_min", settings.vocab_min},  {"bptt", settings.bptt},
-      {"batch", settings.batch},          {"sketch_tables", settings.sketch_tables},
-      {"seed", settings.run.seed},        {"clip", settings.run.clip},
-      {"schedule", settings.run.schedule}};
+  // How it is validated counts, too: the schedule and the figures of a finished run hang on it.
+  nlohmann::json result = {{"vocab_min", settings.vocab_min},
+                           {"valid_limit", settings.valid_limit},
+                           {"eval_batch", settings.eval_batch},
+                           {"eval_every", settings.run.eval_every},
+                           {"bptt", settings.bptt},
+                           {"batch", settings.batch},
+                           {"sketch_tables", settings.sketch_tables},
+                           {"seed", settings.run.seed},
+                           {"clip", settings.run.clip},
+                           {"schedule", settings.run.schedule}};
   result.update(nlohmann::json(settings.model));
   result.update(apps::to_json(settings.optimizer));
   return result;
@@ -115,9 +121,6 @@ nlohmann::json to_json(const TrainSettings& settings) {
   result.update({{"train", settings.train},
                  {"valid", settings.valid},
                  {"test", settings.test},
-                 {"valid_limit", settings.valid_limit},
-                 {"eval_batch", settings.eval_batch},
-                 {"eval_every", settings.run.eval_every},
                  {"threads", settings.run.threads},
                  {"device", settings.run.device}});
   return result;

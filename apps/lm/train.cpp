@@ -71,6 +71,8 @@ json identity(const TrainSettings& settings, const Texts& texts,
           .add(texts.train.vocabulary.checksum())
           .add(texts.train.ids.raw(), static_cast<size_t>(texts.train.ids.bytes()))
           .text();
+  result["valid_checksum"] =
+      ContentHash().add(texts.valid.raw(), static_cast<size_t>(texts.valid.bytes())).text();
   return result;
 }
 
@@ -179,9 +181,19 @@ std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
   return folder;
 }
 
-void resume(Trainer& trainer, const CheckpointFolder& folder) {
+// Schedules that end with the run.
+bool depends_on_total(const std::string& schedule) {
+  return schedule.starts_with("linear") || schedule.starts_with("cosine");
+}
+
+void resume(Trainer& trainer, const CheckpointFolder& folder, const std::string& schedule,
+            int64_t steps) {
   trainer.load(load_safetensors(folder.latest()));
   say(fmt::format("going on after step {} of {}", trainer.figures().steps, folder.latest()));
+  if (depends_on_total(schedule) && trainer.loaded_total_steps() != steps) {
+    say(fmt::format("the {} schedule ends at step {} now, before it was step {}", schedule, steps,
+                    trainer.loaded_total_steps()));
+  }
   // What was loaded counted as parameters beside the model's own.
   allocator().release_cached();
   allocator().reset_peak();
@@ -189,6 +201,7 @@ void resume(Trainer& trainer, const CheckpointFolder& folder) {
 
 void check_files(const RunOptions& run) {
   if (!run.report.empty()) check_writable(run.report);
+  if (!run.metrics.empty()) check_metrics_path(run.metrics);
 }
 
 }  // namespace
@@ -200,8 +213,6 @@ TrainOutcome train(const TrainSettings& settings) {
   const std::optional<CheckpointFolder> folder = open_folder(settings.run);
   check_files(settings.run);
   const bool resuming = settings.run.resume && folder && folder->has_latest();
-  MetricsLog metrics =
-      settings.run.metrics.empty() ? MetricsLog() : MetricsLog(settings.run.metrics, resuming);
 
   const Texts texts = read_texts(settings);
   const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
@@ -215,6 +226,7 @@ TrainOutcome train(const TrainSettings& settings) {
   LanguageModelTask task(model, texts.train.vocabulary, train_batches,
                          validation_batches(settings, texts.valid),
                          identity(settings, texts, options));
+  MetricsLog metrics;
   Trainer trainer(task, optimizer, *schedule,
                   {.total_steps = steps,
                    .learning_rate = *settings.optimizer.learning_rate,
@@ -223,7 +235,9 @@ TrainOutcome train(const TrainSettings& settings) {
                    .checkpoint_every = settings.run.checkpoint_every,
                    .log_every = settings.run.log_every},
                   metrics, folder ? &*folder : nullptr);
-  if (resuming) resume(trainer, *folder);
+  if (resuming) resume(trainer, *folder, settings.run.schedule, steps);
+  // It empties the file, so only where nothing of the above has failed.
+  if (!settings.run.metrics.empty()) metrics = MetricsLog(settings.run.metrics, resuming);
   if (!trainer.run()) return {};
   const std::optional<Scores> scores = score(settings, texts, model, trainer.figures());
   if (!scores) return {};
@@ -236,8 +250,8 @@ TrainOutcome train(const TrainSettings& settings) {
   report.update(score_report(*scores, trainer.figures()));
   report["seconds"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (!settings.run.report.empty()) write_json(settings.run.report, report);
   print_summary(report);
+  if (!settings.run.report.empty()) write_json(settings.run.report, report);
   return {true, std::move(report)};
 }
 

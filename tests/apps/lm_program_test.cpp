@@ -109,6 +109,37 @@ TEST_CASE("lm program: trains by a named config, then scores and generates") {
   check_error(run.lm(run.small() + " --steps 5 --checkpoint " + checkpoint), 2, "--resume");
 }
 
+TEST_CASE("lm program: a report that cannot be written is refused before training") {
+  const Run run;
+  const std::string checkpoint = run.folder / "run";
+  std::filesystem::create_directory(run.folder / "taken");
+  check_error(run.lm(run.small() + " --steps 1 --checkpoint " + checkpoint + " --report " +
+                     (run.folder / "taken")),
+              1, "taken");
+  CHECK_FALSE(std::filesystem::exists(checkpoint + "/latest.safetensors"));
+}
+
+TEST_CASE("lm program: an early error leaves the metrics of another run") {
+  const Run run;
+  const std::string metrics = run.folder.file("metrics", "old\n");
+  check_error(run.lm(run.small() + " --test /nowhere --metrics " + metrics), 1, "/nowhere");
+  CHECK(read_whole(metrics) == "old\n");
+}
+
+TEST_CASE("lm program: tells where a schedule now ends elsewhere") {
+  const Run run;
+  const std::string arguments =
+      run.small() + " --schedule cosine:1 --checkpoint " + (run.folder / "run");
+  CHECK(run.lm(arguments + " --steps 3").code == 0);
+  const CommandResult same = run.lm(arguments + " --steps 3 --resume");
+  CHECK(same.code == 0);
+  CHECK(same.output.find("schedule") == std::string::npos);
+  const CommandResult longer = run.lm(arguments + " --steps 5 --resume");
+  CAPTURE(longer.output);
+  CHECK(longer.code == 0);
+  CHECK(longer.output.find("ends at step 5 now, before it was step 3") != std::string::npos);
+}
+
 // Starts the program without a shell between, so that signals reach it.
 pid_t start(const std::string& arguments, const std::string& output) {
   const pid_t child = ::fork();

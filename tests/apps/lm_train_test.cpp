@@ -119,6 +119,29 @@ TEST_CASE("lm train: resuming with other settings is refused") {
   CHECK_THROWS_WITH_AS(train(settings), doctest::Contains("beta1"), InvalidArgument);
 }
 
+TEST_CASE("lm train: a finished run is not reported with another validation's loss") {
+  Fixture fixture;
+  fixture.settings.steps = 2;
+  fixture.trained(fixture.settings, "run");
+  const auto resumed = [&](const auto& change) {
+    TrainSettings settings = fixture.settings;
+    settings.run.checkpoint = fixture.folder / "run";
+    settings.run.resume = true;
+    change(settings);
+    complete(settings);
+    return train(settings).finished;
+  };
+  CHECK(resumed([](TrainSettings&) {}));
+  CHECK_THROWS_WITH_AS(resumed([](TrainSettings& settings) { settings.valid = settings.test; }),
+                       doctest::Contains("valid_checksum"), InvalidArgument);
+  CHECK_THROWS_WITH_AS(resumed([](TrainSettings& settings) { settings.valid_limit = 100; }),
+                       doctest::Contains("valid_limit"), InvalidArgument);
+  CHECK_THROWS_WITH_AS(resumed([](TrainSettings& settings) { settings.run.eval_every = 1; }),
+                       doctest::Contains("eval_every"), InvalidArgument);
+  CHECK_THROWS_WITH_AS(resumed([](TrainSettings& settings) { settings.eval_batch = 3; }),
+                       doctest::Contains("eval_batch"), InvalidArgument);
+}
+
 TEST_CASE("lm train: the report has what it must, and training learns") {
   Fixture fixture;
   TrainSettings& settings = fixture.settings;

@@ -40,6 +40,9 @@ TEST_CASE("options: adam without a first moment has beta1 = 0") {
   CHECK(*settings.optimizer.beta1 == 0.0);
   CHECK(to_json(settings)["moment1"] == "none");
   CHECK(to_json(settings)["moment2"] == "sketch:0.2");
+  CHECK(*parsed({"--moment1=none", "--beta1=0"}).optimizer.beta1 == 0.0);
+  CHECK_THROWS_WITH_AS(parsed({"--moment1=none", "--beta1=0.9"}), doctest::Contains("--beta1"),
+                       InvalidArgument);
 }
 
 TEST_CASE("options: what does not go together is refused") {
@@ -48,6 +51,7 @@ TEST_CASE("options: what does not go together is refused") {
                                              {"--optimizer=sgd", "--moment1=sketch:0.2"},
                                              {"--optimizer=momentum", "--moment2=sketch:0.2"},
                                              {"--optimizer=momentum", "--moment1=none"},
+                                             {"--optimizer=momentum", "--momentum=1"},
                                              {"--optimizer=adagrad", "--moment2=none"},
                                              {"--optimizer=sgd", "--momentum=0.9"},
                                              {"--optimizer=sgd", "--weight-decay=0.1"},

@@ -22,6 +22,10 @@ TEST_CASE("report: is written whole, or not at all") {
   CHECK_THROWS_AS(check_writable(folder / "missing/r.json"), IoError);
   check_writable(folder / "s.json");
   CHECK_FALSE(std::filesystem::exists(folder / "s.json"));
+  std::filesystem::create_directory(folder / "taken");
+  CHECK_THROWS_AS(check_writable(folder / "taken"), IoError);
+  CHECK_THROWS_AS(write_json(folder / "taken", {}), IoError);
+  CHECK_THROWS_AS(check_writable("/dev/null"), IoError);
 }
 
 TEST_CASE("metrics: one object a line, appended to on resume") {
@@ -32,6 +36,26 @@ TEST_CASE("metrics: one object a line, appended to on resume") {
   CHECK(read_whole(folder / "m") == "{\"step\":1}\n{\"loss\":null,\"step\":2}\n");
   CHECK_THROWS_AS(MetricsLog(folder / "missing/m", false), IoError);
   MetricsLog().write({{"step", 3}});
+}
+
+TEST_CASE("metrics: half a line is not gone on with") {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("m", "{\"step\":1}\n{\"st");
+  MetricsLog(path, /*append=*/true).write({{"step", 2}});
+  CHECK(read_whole(path) == "{\"step\":1}\n{\"st\n{\"step\":2}\n");
+  MetricsLog(folder.file("empty", ""), /*append=*/true).write({{"step", 2}});
+  CHECK(read_whole(folder / "empty") == "{\"step\":2}\n");
+}
+
+TEST_CASE("metrics: the check leaves everything as it is") {
+  const TemporaryFolder folder;
+  check_metrics_path(folder.file("m", "old\n"));
+  CHECK(read_whole(folder / "m") == "old\n");
+  check_metrics_path(folder / "new");
+  CHECK_FALSE(std::filesystem::exists(folder / "new"));
+  CHECK_THROWS_AS(check_metrics_path(folder / "missing/m"), IoError);
+  std::filesystem::create_directory(folder / "taken");
+  CHECK_THROWS_AS(check_metrics_path(folder / "taken"), IoError);
 }
 
 TEST_CASE("memory: figures and table hold every category") {

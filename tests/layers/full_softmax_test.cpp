@@ -347,6 +347,28 @@ TEST_CASE("full softmax: top k is that of sorting, ties in order of id") {
   }
 }
 
+TEST_CASE("full softmax: top k of a large vocabulary, the better the later") {
+  constexpr int64_t kMany = 33278;
+  Rng rng(10);
+  FullSoftmax layer("softmax", {.input = 3, .classes = kMany, .chunk_bytes = 4000}, rng);
+  // Pairs of classes tie.
+  for (int64_t i = 0; i < kMany; ++i) {
+    layer.bias()->value.data<float>()[i] = static_cast<float>(i / 2) * 1e-3f;
+  }
+  const Tensor x = Tensor::zeros({2, 3}, {Category::data, "x"});
+  for (const int64_t k : {int64_t{40}, kMany - 1, kMany}) {
+    CAPTURE(k);
+    const std::vector<int32_t> ids = layer.top_k(x, k).ids.to_vector<int32_t>();
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < 2 * k; ++i) {
+      const int64_t place = i % k;
+      const int64_t id = kMany - 2 - place / 2 * 2 + place % 2;
+      if (ids[static_cast<size_t>(i)] != id) ++wrong;
+    }
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("full softmax: the weight learns where the input takes no gradient") {
   Rng rng(12);
   FullSoftmax layer("softmax", {.input = 3, .classes = 5, .bias = false}, rng);
