@@ -182,8 +182,10 @@ struct RowScaleElement {
   }
 };
 
-// One bucket's columns [begin, end), at most kColumns of them: wide pieces vectorise over columns.
-template <int kColumns>
+// Columns of a bucket that are summed at a time, in registers.
+inline constexpr int kBucketColumns = 64;
+
+// The rows of one bucket, combined into its cells.
 struct BucketWriter {
   SketchView sketch;
   const Slot* slots;  // of this depth
@@ -194,12 +196,22 @@ struct BucketWriter {
   ConstMatrix estimate;
   ConstMatrix gradient;
 
-  SG_HD void operator()(int64_t group, int64_t begin, int64_t end) const {
+  SG_HD void operator()(int64_t group) const {
+    int64_t begin = 0;
+    for (; begin + kBucketColumns <= sketch.dim; begin += kBucketColumns) {
+      piece<true>(group, begin, kBucketColumns);
+    }
+    if (begin < sketch.dim) piece<false>(group, begin, sketch.dim - begin);
+  }
+
+  // Columns [begin, begin + columns); a full piece has a length that the compiler knows.
+  template <bool kFull>
+  SG_HD void piece(int64_t group, int64_t begin, int64_t columns) const {
+    const int64_t count = kFull ? kBucketColumns : columns;
     const int32_t first = groups.begin[group];
     const int32_t last = groups.begin[group + 1];
-    const int64_t count = end - begin;
-    float sum[kColumns];
-    for (int64_t c = 0; c < count; ++c) sum[c] = 0.0f;
+    const bool squared = write.accumulate.squared;
+    float sum[kBucketColumns] = {};
     for (int32_t item = first; item < last; ++item) {
       const int64_t r = groups.order[item];
       const float sign = with_signs ? slot_sign(slots[r]) : 1.0f;
@@ -207,16 +219,15 @@ struct BucketWriter {
       const float input_weight = sign * write.input_weight.at(r);
       const float* e = estimate.row(r) + begin;
       const float* g = gradient.row(r) + begin;
-      const bool squared = write.accumulate.squared;
 #pragma omp simd
       for (int64_t c = 0; c < count; ++c) {
         const float input = squared ? g[c] * g[c] : g[c];
         sum[c] += estimate_weight * e[c] + input_weight * input;
       }
     }
-    const float rows = static_cast<float>(last - first);
-    const float keep = 1.0f + rows * write.cell_decay;
-    const float weight = write.mean ? 1.0f / rows : 1.0f;
+    const float members = static_cast<float>(last - first);
+    const float keep = 1.0f + members * write.cell_decay;
+    const float weight = write.mean ? 1.0f / members : 1.0f;
     const float floor = write.clamp_at_zero ? 0.0f : -INFINITY;
     float* cell = sketch.bucket(depth_index, groups.keys[group]) + begin;
 #pragma omp simd
@@ -225,28 +236,38 @@ struct BucketWriter {
       cell[c] = value < floor ? floor : value;  // NaN stays
     }
   }
+
+  // What the groups that come next will read: their rows and their cells lie anywhere.
+  void prefetch(int64_t group) const {
+    prefetch_floats(sketch.bucket(depth_index, groups.keys[group]), sketch.dim);
+    for (int32_t item = groups.begin[group]; item < groups.begin[group + 1]; ++item) {
+      prefetch_floats(gradient.row(groups.order[item]), sketch.dim);
+      prefetch_floats(estimate.row(groups.order[item]), sketch.dim);
+    }
+  }
 };
 
-inline constexpr int kBucketColumns = 256;
+// Groups of so many rows keep the prefetcher of the processor busy by themselves.
+inline constexpr int64_t kPrefetchMembers = 4;
 
 template <class Policy>
 void sketch_write_impl(const Policy& policy, SketchView sketch, const SketchPlan& plan,
                        bool with_signs, const SketchWrite& write, ConstMatrix estimate,
                        ConstMatrix gradient) {
-  const int64_t pieces = (sketch.dim + kBucketColumns - 1) / kBucketColumns;
   for (int32_t j = 0; j < plan.depth; ++j) {
     const Groups& groups = plan.groups[static_cast<size_t>(j)];
     if (groups.count == 0) continue;
-    const BucketWriter<kBucketColumns> writer{
+    const BucketWriter writer{
         sketch, plan.slots + j * plan.rows, j, with_signs, groups, write, estimate, gradient};
-    const int64_t elements_per_group = std::max<int64_t>(1, plan.rows / groups.count) *
-                                       std::min<int64_t>(sketch.dim, kBucketColumns);
-    for_each_range(policy, groups.count * pieces, kBlockElements / elements_per_group,
-                   [&](int64_t task_begin, int64_t task_end) {
-                     for (int64_t task = task_begin; task < task_end; ++task) {
-                       const int64_t begin = task % pieces * kBucketColumns;
-                       writer(task / pieces, begin,
-                              std::min<int64_t>(sketch.dim, begin + kBucketColumns));
+    const int64_t members = plan.rows / groups.count;
+    for_each_range(policy, groups.count, kBlockElements / ((members + 1) * sketch.dim),
+                   [&](int64_t begin, int64_t end) {
+                     const BucketWriter local = writer;
+                     for (int64_t group = begin; group < end; ++group) {
+                       if (members < kPrefetchMembers && group + kPrefetchRows < end) {
+                         local.prefetch(group + kPrefetchRows);
+                       }
+                       local(group);
                      }
                    });
   }

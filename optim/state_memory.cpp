@@ -10,9 +10,11 @@ namespace sketchgrad {
 
 namespace {
 
-// Columns of a tile: enough to measure a row's noise on, few enough that a tile of many rows stays
-// in a cache.
-constexpr int64_t kTileColumns = 64;
+// Columns of a tile. Wide tiles are faster, since each tile visits the rows and their buckets anew.
+// Few rows get them; where all rows are active, a tile is a part of the table, and must stay a
+// small one. Either way it has enough columns to measure a row's noise on.
+constexpr int64_t kTileColumnsOfSomeRows = 256;
+constexpr int64_t kTileColumnsOfAllRows = 64;
 
 constexpr int64_t kTileAlignment = 8;
 
@@ -25,7 +27,8 @@ Tensor int32_workspace(int64_t count, const char* name, Device device) {
 // Tiles of equal width, as far as alignment allows, so that none is left with a few columns.
 int64_t StepRows::tile_columns() const {
   const int64_t dim = gradient_.cols;
-  const int64_t tiles = (dim + kTileColumns - 1) / kTileColumns;
+  const int64_t widest = ids_ != nullptr ? kTileColumnsOfSomeRows : kTileColumnsOfAllRows;
+  const int64_t tiles = (dim + widest - 1) / widest;
   const int64_t columns = (dim + tiles - 1) / tiles;
   return std::min(dim, (columns + kTileAlignment - 1) / kTileAlignment * kTileAlignment);
 }

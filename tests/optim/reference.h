@@ -58,14 +58,11 @@ struct ReferenceSketch {
 // step.
 class ReferenceMemory {
  public:
-  ReferenceMemory(ReferenceSketch sketch, Reading reading, int64_t rows, int64_t tile)
-      : sketch_(std::move(sketch)),
-        reading_(reading),
-        row_scale_(static_cast<size_t>(rows), 0.0),
-        tile_(tile) {}
+  ReferenceMemory(ReferenceSketch sketch, Reading reading, int64_t rows)
+      : sketch_(std::move(sketch)), reading_(reading), row_scale_(static_cast<size_t>(rows), 0.0) {}
 
   Values step(const std::vector<int64_t>& items, const Values& inputs, double decay, double scale,
-              int64_t t) {
+              int64_t t, int64_t tile) {
     if (items.empty()) return {};  // a step without active rows does not count for the table
     Values old = read(items);
     switch (reading_) {
@@ -103,7 +100,7 @@ class ReferenceMemory {
         return own(old, inputs, decay, scale);
       }
       case Reading::trusted:
-        return trusted(items, old, inputs, decay, scale, t);
+        return trusted(items, old, inputs, decay, scale, t, tile);
       case Reading::row_scaled:
         return row_scaled(items, old, inputs, decay, scale);
       case Reading::automatic:
@@ -191,7 +188,7 @@ class ReferenceMemory {
   }
 
   Values trusted(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
-                 double decay, double scale, int64_t t) {
+                 double decay, double scale, int64_t t, int64_t tile) {
     Values result = old;
     double mass = 0.0;  // sum of scale * decay^k, k < t
     double previous_mass = 0.0;
@@ -200,8 +197,8 @@ class ReferenceMemory {
       mass = decay * mass + scale;
     }
     for (size_t e = 0; e < items.size(); ++e) {
-      for (int64_t begin = 0; begin < sketch_.dim; begin += tile_) {
-        const int64_t end = std::min(sketch_.dim, begin + tile_);
+      for (int64_t begin = 0; begin < sketch_.dim; begin += tile) {
+        const int64_t end = std::min(sketch_.dim, begin + tile);
         double noise = 0.0;
         double power = 0.0;
         for (int64_t c = begin; c < end; ++c) {
@@ -246,7 +243,6 @@ class ReferenceMemory {
   ReferenceSketch sketch_;
   Reading reading_;
   std::vector<double> row_scale_;
-  int64_t tile_;
 };
 
 }  // namespace sketchgrad::test

@@ -1,0 +1,79 @@
+// The built program bench, from outside. Its figures are not judged: machines differ.
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace sketchgrad::tools {
+namespace {
+
+const std::string kProgram = std::string(SKETCHGRAD_BINARY_DIR) + "/tools/bench";
+
+struct Result {
+  int code = -1;
+  std::string output;
+};
+
+Result bench(const std::string& arguments) {
+  Result result;
+  FILE* const pipe = popen((kProgram + " " + arguments + " 2>&1").c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  char buffer[4096];
+  while (fgets(buffer, sizeof(buffer), pipe) != nullptr) result.output += buffer;
+  const int status = pclose(pipe);
+  if (WIFEXITED(status)) result.code = WEXITSTATUS(status);
+  return result;
+}
+
+// A build may leave the tools out.
+bool is_built() { return std::filesystem::exists(kProgram); }
+
+TEST_CASE("bench program: help names the groups") {
+  if (!is_built()) return;
+  const Result result = bench("--help");
+  CHECK(result.code == 0);
+  for (const char* word :
+       {"--threads", "--json", "kernels.gemm", "optimizer.sparse", "optimizer.dense", "step"}) {
+    CAPTURE(word);
+    CHECK(result.output.find(word) != std::string::npos);
+  }
+}
+
+TEST_CASE("bench program: wrong flags") {
+  if (!is_built()) return;
+  for (const char* arguments : {"--nonsense", "--rows 0", "--rows many", "--dim -1", "--threads -2",
+                                "--only nothing", "--cpu-time --threads 2", "stray"}) {
+    CAPTURE(arguments);
+    const Result result = bench(arguments);
+    CHECK(result.code == 2);
+    CHECK(result.output.rfind("bench: error: ", 0) == 0);
+  }
+}
+
+TEST_CASE("bench program: a report with every line's floor") {
+  if (!is_built()) return;
+  const auto file = std::filesystem::temp_directory_path() / "sketchgrad_bench_test.json";
+  const Result result = bench(
+      "--threads 1 --rows 2000 --dim 16 --active 100 --seconds 0.001 --only kernels.rows "
+      "--json " +
+      file.string());
+  CAPTURE(result.output);
+  REQUIRE(result.code == 0);
+  const nlohmann::json report = nlohmann::json::parse(std::ifstream(file));
+  std::filesystem::remove(file);
+  CHECK(report.at("peaks").at("flops_per_second") > 0);
+  int rows = 0;
+  for (const nlohmann::json& line : report.at("lines")) {
+    CHECK(line.at("median_seconds") >= line.at("best_seconds"));
+    CHECK(line.at("floor_seconds") > 0);
+    if (line.at("group") == "kernels.rows") ++rows;
+  }
+  CHECK(rows == 3);
+}
+
+}  // namespace
+}  // namespace sketchgrad::tools

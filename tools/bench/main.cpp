@@ -1,0 +1,179 @@
+// How fast the kernels, the optimizer steps and a training step are, each against the floor that
+// this machine's bandwidth and arithmetic set. CPU only.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <tbb/global_control.h>
+#include <tbb/info.h>
+
+#include <cstdio>
+#include <exception>
+#include <fstream>
+
+#include "sketchgrad/framework/memory.h"
+#include "sketchgrad/kernels/error.h"
+#include "sketchgrad/tools/bench/groups.h"
+
+namespace sketchgrad::bench {
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+
+struct CommandLine {
+  Options options;
+  std::vector<std::string> only;
+  std::string json_file;
+};
+
+std::vector<Group> all_groups() {
+  std::vector<Group> groups = kernel_groups();
+  for (const auto& more : {optimizer_groups(), step_groups()}) {
+    groups.insert(groups.end(), more.begin(), more.end());
+  }
+  return groups;
+}
+
+std::string names_of(const std::vector<Group>& groups) {
+  std::string names = "machine";
+  for (const Group& group : groups) names += ", " + group.name;
+  return names;
+}
+
+// The groups of which a name in `only` is a part; all where it is empty.
+std::vector<Group> select(const std::vector<Group>& groups, const std::vector<std::string>& only) {
+  if (only.empty()) return groups;
+  std::vector<bool> wanted(groups.size(), false);
+  for (const std::string& name : only) {
+    bool found = name == "machine";
+    for (size_t i = 0; i < groups.size(); ++i) {
+      if (name.empty() || groups[i].name.find(name) == std::string::npos) continue;
+      wanted[i] = found = true;
+    }
+    if (!found) {
+      throw InvalidArgument(
+          fmt::format("--only: {} is part of none of {}", name, names_of(groups)));
+    }
+  }
+  std::vector<Group> selected;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (wanted[i]) selected.push_back(groups[i]);
+  }
+  return selected;
+}
+
+void describe(CLI::App& app, CommandLine& line) {
+  Options& options = line.options;
+  const CLI::Range positive(int64_t{1}, (int64_t{1} << 31) - 1);
+  app.add_option("--threads", options.threads, "threads of all kernels; 0: one a processor")
+      ->check(CLI::Range(0, 1024));
+  app.add_flag("--cpu-time", options.cpu_time,
+               "count the thread's CPU time, for machines with other work; with --threads 1 only");
+  app.add_option("--rows", options.rows, "rows of the tables with row-sparse gradients")
+      ->check(positive)
+      ->capture_default_str();
+  app.add_option("--dim", options.dim, "columns of these tables")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--active", options.active, "rows with a gradient in a step")
+      ->check(positive)
+      ->capture_default_str();
+  app.add_option("--seconds", options.seconds, "about so long a measurement")
+      ->check(CLI::Range(1e-3, 1e4))
+      ->capture_default_str();
+  app.add_option(
+         "--only", line.only,
+         "groups to run, by parts of their names: " + names_of(all_groups()) + " (always runs)")
+      ->delimiter(',');
+  app.add_option("--json", line.json_file, "file for all figures");
+}
+
+nlohmann::json to_json(const Options& options, const Report& report) {
+  return {{"settings",
+           {{"threads", options.threads},
+            {"cpu_time", options.cpu_time},
+            {"rows", options.rows},
+            {"dim", options.dim},
+            {"active", options.active},
+            {"seconds", options.seconds}}},
+          {"peaks",
+           {{"memory_bytes_per_second", report.peaks().memory_bandwidth},
+            {"cache_bytes_per_second", report.peaks().cache_bandwidth},
+            {"flops_per_second", report.peaks().flops}}},
+          {"lines", report.lines()}};
+}
+
+// Opened before the measurements, so that a wrong name is told at once.
+class JsonFile {
+ public:
+  explicit JsonFile(const std::string& name) : name_(name) {
+    if (!name.empty()) stream_.open(name);
+    check();
+  }
+  void write(const nlohmann::json& json) {
+    if (name_.empty()) return;
+    stream_ << json.dump(2) << '\n';
+    stream_.close();
+    check();
+  }
+
+ private:
+  void check() const {
+    if (!stream_) throw IoError(fmt::format("--json: {} cannot be written", name_));
+  }
+  std::string name_;
+  std::ofstream stream_;
+};
+
+void check_clock(const Options& options) {
+  if (!options.cpu_time || options.threads == 1) return;
+  throw InvalidArgument("--cpu-time counts one thread: it needs --threads 1");
+}
+
+void run(CommandLine line) {
+  const std::vector<Group> groups = select(all_groups(), line.only);
+  check_clock(line.options);
+  JsonFile file(line.json_file);
+  use_clock(line.options.cpu_time ? ClockKind::cpu : ClockKind::wall);
+  if (line.options.threads == 0) line.options.threads = tbb::info::default_concurrency();
+  line.options.active = std::min(line.options.active, line.options.rows);
+  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                                  static_cast<size_t>(line.options.threads));
+  fmt::print("threads {}, {} time; ratio: to the first line of the group, in the same rounds\n",
+             line.options.threads, line.options.cpu_time ? "CPU" : "wall");
+  Report report;
+  run_machine(line.options, report);
+  for (const Group& group : groups) {
+    group.run(line.options, report);
+    allocator().release_cached();
+  }
+  file.write(to_json(line.options, report));
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Times kernels, optimizer steps and a training step against this machine's limits.",
+               "bench");
+  CommandLine line;
+  describe(app, line);
+  const auto complain = [](const std::exception& error, int code) {
+    fmt::print(stderr, "bench: error: {}\n", error.what());
+    return code;
+  };
+  try {
+    app.parse(argc, argv);
+    run(std::move(line));
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    return complain(error, kExitUsage);
+  } catch (const InvalidArgument& error) {
+    return complain(error, kExitUsage);
+  } catch (const std::exception& error) {
+    return complain(error, kExitFailure);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace sketchgrad::bench
+
+int main(int argc, char** argv) { return sketchgrad::bench::main(argc, argv); }
