@@ -247,8 +247,8 @@ struct BucketWriter {
   }
 };
 
-// Groups of so many rows keep the prefetcher of the processor busy by themselves.
-inline constexpr int64_t kPrefetchMembers = 4;
+// Groups are read ahead by about so many rows.
+inline constexpr int64_t kPrefetchMembers = 8;
 
 template <class Policy>
 void sketch_write_impl(const Policy& policy, SketchView sketch, const SketchPlan& plan,
@@ -259,14 +259,13 @@ void sketch_write_impl(const Policy& policy, SketchView sketch, const SketchPlan
     if (groups.count == 0) continue;
     const BucketWriter writer{
         sketch, plan.slots + j * plan.rows, j, with_signs, groups, write, estimate, gradient};
-    const int64_t members = plan.rows / groups.count;
+    const int64_t members = std::max<int64_t>(1, plan.rows / groups.count);
+    const int64_t ahead = std::max<int64_t>(1, kPrefetchMembers / members);
     for_each_range(policy, groups.count, kBlockElements / ((members + 1) * sketch.dim),
                    [&](int64_t begin, int64_t end) {
                      const BucketWriter local = writer;
                      for (int64_t group = begin; group < end; ++group) {
-                       if (members < kPrefetchMembers && group + kPrefetchRows < end) {
-                         local.prefetch(group + kPrefetchRows);
-                       }
+                       if (group + ahead < groups.count) local.prefetch(group + ahead);
                        local(group);
                      }
                    });
