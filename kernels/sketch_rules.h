@@ -64,12 +64,17 @@ SG_HD float combine_median(float* v, int n) {
   return n % 2 == 1 ? v[n / 2] : 0.5f * (v[n / 2 - 1] + v[n / 2]);
 }
 
+// The noise that an estimate must exceed, in multiples of its own variance. The positive-part
+// James-Stein factor has 1, for independent columns; those of a gradient move together, so that the
+// depths agree by chance more often than that.
+inline constexpr float kTrustMargin = 3.0f;
+
 // How much of an estimate to keep, from the variance that its readings show and its power
 // (James & Stein 1961, positive part). Readings in full agreement are trusted fully, zeros
 // included.
 SG_HD float james_stein_trust(float noise, float power) {
   if (!(noise > 0.0f)) return 1.0f;
-  const float trust = 1.0f - noise / power;
+  const float trust = 1.0f - kTrustMargin * noise / power;
   return trust > 0.0f ? trust : 0.0f;
 }
 
