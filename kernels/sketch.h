@@ -42,10 +42,9 @@ void sketch_estimate(const Exec&, SketchView, const SketchPlan&, Combine, bool w
 // readings of the same values, so their disagreement over the row's columns measures what
 // collisions did to it. With readings e_j over the columns given, v of them, their mean a and their
 // median e,
-//   noise = sum_j |e_j - a|^2 / (v (v - 1)),   trust = clamp(1 - kTrustMargin * noise / |e|^2, 0,
-//   1)
-// (a positive-part James-Stein factor, see sketch_rules.h). A row's new value is decay * estimate +
-// scale * u with
+//   noise = sum_j |e_j - a|^2 / (v (v - 1))
+//   trust = clamp(1 - kTrustMargin * noise / |e|^2, 0, 1)   (see sketch_rules.h)
+// A row's new value is decay * estimate + scale * u with
 //   decay = trust * gamma,   scale = mass - trust * gamma * previous_mass,
 // where mass is the sum of the weights that an exact x <- gamma x + c u gives to all inputs so far
 // and previous_mass the same one step earlier. So each gradient keeps its full weight over time,
