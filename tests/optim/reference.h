@@ -208,7 +208,7 @@ class ReferenceMemory {
           power += estimate * estimate;
         }
         noise /= sketch_.depth * (sketch_.depth - 1);
-        const double trust = noise > 0.0 ? std::max(0.0, 1.0 - noise / power) : 1.0;
+        const double trust = noise > 0.0 ? std::max(0.0, 1.0 - 3.0 * noise / power) : 1.0;
         for (int64_t c = begin; c < end; ++c) {
           const size_t i = static_cast<size_t>(c);
           result[e][i] =
