@@ -24,7 +24,7 @@ usage: tools/demo.sh [TEXT]
 Trains a small language model on TEXT twice at the same settings, with dense Adam and with both
 moments in sketches of $sketch_ratio of their size, and prints perplexity, speed and memory side by side.
 TEXT, plain, .xz or .gz, is split into tokens at white space. Without it, the text is a dictionary of
-English (GCIDE). Takes about eight minutes on two cores once it is built. Leaves everything in
+English (GCIDE). Takes about four minutes on two cores once it is built. Leaves everything in
 build/demo/.
 END
 }
