@@ -75,33 +75,33 @@ struct EstimateRow {
   }
 };
 
-template <int kDepth, class Policy>
-void sketch_estimate_depth(const Policy& policy, SketchView sketch, const SketchPlan& plan,
-                           Combine combine, bool with_signs, float scale, Matrix estimate) {
-  if (plan.depth != kDepth) {
-    if constexpr (kDepth < kMaxSketchDepth) {
-      sketch_estimate_depth<kDepth + 1>(policy, sketch, plan, combine, with_signs, scale, estimate);
-    }
-    return;
-  }
-  const auto run = [&]<Combine kCombine>() {
-    for_each_row(
-        policy, plan.rows, sketch.dim,
-        EstimateRow<kDepth, kCombine>{sketch, plan.slots, plan.rows, with_signs, scale, estimate});
-  };
-  if (combine == Combine::minimum) {
-    run.template operator()<Combine::minimum>();
-  } else if (combine == Combine::mean) {
-    run.template operator()<Combine::mean>();
-  } else {
-    run.template operator()<Combine::median>();
+// f.operator()<depth>() for a depth from kDepth to kMaxSketchDepth that is known only now.
+template <int kDepth, class F>
+void with_depth(int32_t depth, const F& f) {
+  if (depth == kDepth) {
+    f.template operator()<kDepth>();
+  } else if constexpr (kDepth < kMaxSketchDepth) {
+    with_depth<kDepth + 1>(depth, f);
   }
 }
 
 template <class Policy>
 void sketch_estimate_impl(const Policy& policy, SketchView sketch, const SketchPlan& plan,
                           Combine combine, bool with_signs, float scale, Matrix estimate) {
-  sketch_estimate_depth<1>(policy, sketch, plan, combine, with_signs, scale, estimate);
+  const auto run = [&]<int kDepth, Combine kCombine>() {
+    for_each_row(
+        policy, plan.rows, sketch.dim,
+        EstimateRow<kDepth, kCombine>{sketch, plan.slots, plan.rows, with_signs, scale, estimate});
+  };
+  with_depth<1>(plan.depth, [&]<int kDepth>() {
+    if (combine == Combine::minimum) {
+      run.template operator()<kDepth, Combine::minimum>();
+    } else if (combine == Combine::mean) {
+      run.template operator()<kDepth, Combine::mean>();
+    } else {
+      run.template operator()<kDepth, Combine::median>();
+    }
+  });
 }
 
 // One row of sketch_estimate_trusted.
@@ -134,31 +134,20 @@ struct TrustedEstimateRow {
   }
 };
 
-template <int kDepth, class Policy>
-void sketch_estimate_trusted_depth(const Policy& policy, SketchView sketch, const SketchPlan& plan,
-                                   const TrustRule& rule, Matrix estimate, float* decay,
-                                   float* scale) {
-  if (plan.depth != kDepth) {
-    if constexpr (kDepth < kMaxSketchDepth) {
-      sketch_estimate_trusted_depth<kDepth + 1>(policy, sketch, plan, rule, estimate, decay, scale);
-    }
-    return;
-  }
-  const TrustedEstimateRow<kDepth> row{
-      {sketch, plan.slots, plan.rows, true, 1.0f, estimate}, rule, decay, scale};
-  for_each_range(policy, plan.rows, kBlockElements / sketch.dim, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      if (r + kPrefetchRows < end) row.readings.prefetch(r + kPrefetchRows);
-      row(r);
-    }
-  });
-}
-
 template <class Policy>
 void sketch_estimate_trusted_impl(const Policy& policy, SketchView sketch, const SketchPlan& plan,
                                   const TrustRule& rule, Matrix estimate, float* decay,
                                   float* scale) {
-  sketch_estimate_trusted_depth<2>(policy, sketch, plan, rule, estimate, decay, scale);
+  with_depth<2>(plan.depth, [&]<int kDepth>() {
+    const TrustedEstimateRow<kDepth> row{
+        {sketch, plan.slots, plan.rows, true, 1.0f, estimate}, rule, decay, scale};
+    for_each_range(policy, plan.rows, kBlockElements / sketch.dim, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        if (r + kPrefetchRows < end) row.readings.prefetch(r + kPrefetchRows);
+        row(r);
+      }
+    });
+  });
 }
 
 struct RowScaleElement {

@@ -67,7 +67,7 @@ void Optimizer::add(const std::vector<Parameter*>& parameters) {
   for (Parameter* parameter : parameters) add(*parameter);
 }
 
-const std::vector<Parameter*> Optimizer::parameters() const {
+std::vector<Parameter*> Optimizer::parameters() const {
   std::vector<Parameter*> result;
   for (const Slot& slot : slots_) result.push_back(slot.parameter);
   return result;

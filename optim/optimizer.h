@@ -64,7 +64,7 @@ class Optimizer {
   float learning_rate() const { return learning_rate_; }
   void set_learning_rate(float learning_rate) { learning_rate_ = learning_rate; }
   int64_t steps() const { return steps_; }
-  const std::vector<Parameter*> parameters() const;
+  std::vector<Parameter*> parameters() const;
 
   // Bytes of state, tensor by tensor.
   std::vector<StateBytes> state_bytes() const;

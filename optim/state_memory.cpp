@@ -78,8 +78,7 @@ struct MakeMemory {
   std::unique_ptr<StateMemory> operator()(const CountSketch& spec) const {
     check(context.role == MomentRole::first,
           "[sketch] a signed count-sketch can turn negative and cannot be the second moment {}; "
-          "use a "
-          "count-min sketch",
+          "use a count-min sketch",
           context.name);
     return std::make_unique<CountSketchMemory>(context, spec);
   }
