@@ -19,6 +19,12 @@ struct SerialPolicy {
   static void for_each_block(int64_t blocks, const Body& body) {
     for (int64_t b = 0; b < blocks; ++b) body(b);
   }
+  // body(first, last) for spans of neighbouring blocks, about one a thread: for bodies that gain
+  // from wide spans and whose blocks come out the same in whatever span they are.
+  template <class Body>
+  static void for_each_span(int64_t blocks, const Body& body) {
+    if (blocks > 0) body(int64_t{0}, blocks);
+  }
 };
 
 // Elements of work that are worth one task.

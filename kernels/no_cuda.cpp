@@ -20,7 +20,7 @@ void unary_backward(const Exec&, Unary, const float*, const float*, float*, int6
 void binary(const Exec&, Binary, const float*, const float*, float*, int64_t) { not_compiled(); }
 void add_row(const Exec&, Matrix, const float*) { not_compiled(); }
 
-void update_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t*, ConstMatrix, Matrix) {
   not_compiled();
 }

@@ -27,14 +27,4 @@ void add_column_sums(const Exec& exec, ConstMatrix in, float* out) {
   cpu::add_column_sums(exec, in, out);
 }
 
-void row_mean_squares(const Exec& exec, ConstMatrix in, float* out) {
-  check_matrix("row_mean_squares", "in", in);
-  check_array("row_mean_squares", "out", out, in.rows);
-  if (in.rows > 0 && in.cols == 0) {
-    refuse("row_mean_squares", "in [{}, 0] has no columns to take a mean of", in.rows);
-  }
-  require_cpu(exec, "row_mean_squares");
-  cpu::row_mean_squares(exec, in, out);
-}
-
 }  // namespace sketchgrad::kernels

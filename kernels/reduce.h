@@ -13,7 +13,5 @@ double sum(const Exec&, const float* in, int64_t count);
 double sum_of_squares(const Exec&, const float* in, int64_t count);
 // out[c] += sum over r of in(r, c)
 void add_column_sums(const Exec&, ConstMatrix in, float* out);
-// out[r] = (1 / cols) * sum over c of in(r, c)^2
-void row_mean_squares(const Exec&, ConstMatrix in, float* out);
 
 }  // namespace sketchgrad::kernels

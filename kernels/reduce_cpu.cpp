@@ -14,8 +14,4 @@ void add_column_sums(const Exec& exec, ConstMatrix in, float* out) {
   impl::add_column_sums(TbbPolicy{}, exec, in, out);
 }
 
-void row_mean_squares(const Exec&, ConstMatrix in, float* out) {
-  impl::row_mean_squares(TbbPolicy{}, in, out);
-}
-
 }  // namespace sketchgrad::kernels::cpu

@@ -15,7 +15,6 @@ namespace cpu {
 double sum(const Exec&, const float* in, int64_t count);
 double sum_of_squares(const Exec&, const float* in, int64_t count);
 void add_column_sums(const Exec&, ConstMatrix in, float* out);
-void row_mean_squares(const Exec&, ConstMatrix in, float* out);
 }  // namespace cpu
 
 namespace impl {
@@ -73,17 +72,6 @@ void add_column_sums(const Policy& policy, const Exec& exec, ConstMatrix in, flo
       double total = 0.0;
       for (int64_t s = 0; s < slices; ++s) total += partial[s * in.cols + c];
       out[c] += static_cast<float>(total);
-    }
-  });
-}
-
-template <class Policy>
-void row_mean_squares(const Policy& policy, ConstMatrix in, float* out) {
-  if (in.cols == 0) return;
-  const double scale = 1.0 / static_cast<double>(in.cols);
-  for_each_range(policy, in.rows, kBlockElements / in.cols, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      out[r] = static_cast<float>(scale * reduce_range<Square>(in.row(r), in.cols));
     }
   });
 }

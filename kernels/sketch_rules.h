@@ -46,50 +46,116 @@ SG_HD Slot sketch_slot(uint64_t seed, int depth_index, int64_t row, int64_t widt
 // How the depths' readings of one element become one estimate.
 enum class Combine : uint8_t { median, minimum, mean };
 
-SG_HD float combine_median3(float a, float b, float c) {
-  const float low = a < b ? a : b;
-  const float high = a < b ? b : a;
-  const float upper = high < c ? high : c;
-  return low > upper ? low : upper;
-}
-
-// Median of n <= kMaxSketchDepth values (mean of the middle two for even n). Sorts `v`.
-SG_HD float combine_median(float* v, int n) {
-  for (int i = 1; i < n; ++i) {
-    const float value = v[i];
-    int j = i;
-    for (; j > 0 && v[j - 1] > value; --j) v[j] = v[j - 1];
-    v[j] = value;
+// Median of n values (mean of the middle two for even n). T: a float, or floats side by side.
+template <class T, int n>
+SG_HD T combine_median(const T (&values)[n]) {
+  T v[n];
+  for (int i = 0; i < n; ++i) v[i] = values[i];
+  if constexpr (n == 3) {
+    const T low = v[0] < v[1] ? v[0] : v[1];
+    const T high = v[0] < v[1] ? v[1] : v[0];
+    const T upper = high < v[2] ? high : v[2];
+    return low > upper ? low : upper;
+  }
+  // Exchanges of neighbours, whatever the values: the same for all that stand side by side.
+  for (int last = n - 1; last > 0; --last) {
+    for (int i = 0; i < last; ++i) {
+      const T low = v[i + 1] < v[i] ? v[i + 1] : v[i];
+      const T high = v[i + 1] < v[i] ? v[i] : v[i + 1];
+      v[i] = low;
+      v[i + 1] = high;
+    }
   }
   return n % 2 == 1 ? v[n / 2] : 0.5f * (v[n / 2 - 1] + v[n / 2]);
 }
 
-// The noise that an estimate must exceed, in multiples of its own variance. The positive-part
-// James-Stein factor has 1, for independent columns; those of a gradient move together, so that the
-// depths agree by chance more often than that.
+// How the active rows weigh what they read. With x <- gamma x + c u the exact rule, e the estimate
+// and u the input, the new value is x = decay e + scale u:
+enum class RowWeights : uint8_t {
+  constant,   // decay = gamma, scale = c
+  by_depths,  // decay = trust gamma, scale = mass - decay previous_mass; trust from the
+              // disagreement of the depths (depth_trust)
+  by_power,   // the same with the trust of a Wiener filter (wiener_trust), from the power of x that
+              // is tracked with the row
+  by_scale,   // the sketch holds profiles v / rho, rho is kept with the row (profile_weights)
+};
+// mass is the sum of the weights that the exact rule gives to all inputs so far, previous_mass the
+// same one step earlier. So each gradient keeps its full weight over time, whatever the sketch
+// forgets: at trust 1 this is the exact rule, at trust 0 the rule without memory.
+
+// Rows are weighed by pieces of columns: of about 64, so that threads can share rows; of more where
+// a row would have over four pieces, so that what is kept with rows stays little; never of more
+// than 512.
+inline constexpr int64_t kPieceColumns = 64;
+inline constexpr int64_t kPiecesOfRow = 4;
+inline constexpr int64_t kWidestPiece = 512;
+
+// The noise that an estimate must exceed in by_depths, in multiples of its own variance. The
+// positive-part James-Stein factor has 1, for independent columns; those of a gradient move
+// together, so that the depths agree by chance more often than that.
 inline constexpr float kTrustMargin = 3.0f;
 
-// How much of an estimate to keep, from the variance that its readings show and its power
-// (James & Stein 1961, positive part). Readings in full agreement are trusted fully, zeros
-// included.
-SG_HD float james_stein_trust(float noise, float power) {
+// How far to trust the median e of v independent readings e_j, whose disagreement measures what
+// collisions did to them (James & Stein 1961, positive part). With their mean a,
+//   noise = sum_j |e_j - a|^2 / (v (v - 1)),   power = |e|^2,
+//   trust = clamp(1 - kTrustMargin * noise / power, 0, 1).
+// Readings in full agreement are trusted fully, zeros included.
+SG_HD float depth_trust(float noise, float power) {
   if (!(noise > 0.0f)) return 1.0f;
   const float trust = 1.0f - kTrustMargin * noise / power;
   return trust > 0.0f ? trust : 0.0f;
 }
 
-// How a bucket takes in this step's rows. With k rows of old estimates e_i and inputs u_i in it:
-//   S <- max(floor, (1 + k * cell_decay) S + weight * sum_i s_i (estimate_weight_i e_i +
-//   input_weight_i u_i)),
-// weight = 1 / k for means, else 1. The sum runs in order of row. Every reading is a choice of
-// these.
-struct SketchWrite {
-  RowCoefficient estimate_weight;
-  RowCoefficient input_weight;
-  float cell_decay = 0;
+// The share of a reading of power |e|^2 that is signal, when the signal's power is known (Wiener
+// 1949): min(1, row_power / |e|^2).
+SG_HD float wiener_trust(float row_power, float reading_power) {
+  return row_power < reading_power ? row_power / reading_power : 1.0f;
+}
+// |gamma x + c u|^2 from row_power = |x|^2, with trust <e, u> for <x, u>.
+SG_HD float wiener_power(float row_power, const Accumulate& rule, float trust, float cross,
+                         float input_power) {
+  const float power = rule.decay * rule.decay * row_power +
+                      2.0f * rule.decay * rule.scale * trust * cross +
+                      rule.scale * rule.scale * input_power;
+  return power > 0.0f ? power : 0.0f;
+}
+
+// Weights of a sketch of profiles v / rho, where rho follows the mean input of a row's piece:
+// rho_new = gamma rho + c mean_u. The change of the profile is estimate_weight e + input_weight u,
+// the new value decay e + c u.
+struct ProfileWeights {
+  float decay;            // gamma rho
+  float estimate_weight;  // gamma rho / rho_new - 1
+  float input_weight;     // c / rho_new
+};
+// Advances rho. The weights of the change are 0 where rho_new is too small to divide by.
+SG_HD ProfileWeights profile_weights(float& rho, const Accumulate& rule, float mean_input) {
+  const float kept = rule.decay * rho;
+  rho = kept + rule.scale * mean_input;
+  if (!(rho > 1e-35f)) return {kept, 0.0f, 0.0f};
+  return {kept, kept / rho - 1.0f, rule.scale / rho};
+}
+
+// What a step does with a sketch; every reading (optim/memory_spec.h) is a choice of these. With
+// the estimate e_i of active row i from the sketch as it was before the step, its input u_i (g or
+// g^2), and the k active rows of a bucket:
+//   S <- max(floor, (cell_keep + k * cell_decay) S + weight * sum_i s_i (estimate_weight e_i +
+//   input_weight u_i)),   weight = 1 / k for means, else 1, the sum in order of row.
+struct SketchStep {
+  Accumulate accumulate{};  // the exact rule
+  Combine combine = Combine::median;
+  bool with_signs = false;
+  float cell_scale = 1.0f;  // estimates are this times the cells
+  float estimate_weight = 0.0f;
+  float input_weight = 0.0f;
+  float cell_keep = 1.0f;
+  float cell_decay = 0.0f;
   bool mean = false;
-  bool clamp_at_zero = false;  // count-min: signed changes of an average may not take it below 0
-  Accumulate accumulate;       // only its input() is used
+  bool clamp_at_zero = false;  // floor 0: signed changes of an average may not take it below
+  RowWeights rows = RowWeights::constant;  // by_depths: depth >= 2
+  float mass = 0.0f;
+  float previous_mass = 0.0f;
+  bool requery = false;  // rows read the sketch again after the step; RowWeights::constant
 };
 
 }  // namespace sketchgrad::kernels

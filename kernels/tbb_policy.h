@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
 
 #include <cstdint>
@@ -47,6 +48,16 @@ struct TbbPolicy {
     }
     ForkJoin fork_join;
     tbb::parallel_for(int64_t{0}, blocks, [&](int64_t b) { fork_join.task([&] { body(b); }); });
+  }
+  template <class Body>  // body(first, last)
+  static void for_each_span(int64_t blocks, const Body& body) {
+    ForkJoin fork_join;
+    tbb::parallel_for(
+        tbb::blocked_range<int64_t>(0, blocks),
+        [&](const tbb::blocked_range<int64_t>& span) {
+          fork_join.task([&] { body(span.begin(), span.end()); });
+        },
+        tbb::static_partitioner());
   }
 };
 

@@ -1,5 +1,8 @@
 #include "sketchgrad/kernels/update.h"
 
+#include <optional>
+#include <type_traits>
+
 #include "sketchgrad/kernels/check.h"
 #include "sketchgrad/kernels/dispatch.h"
 #include "sketchgrad/kernels/update_impl.h"
@@ -8,19 +11,54 @@ namespace sketchgrad::kernels {
 
 namespace {
 
+void check_sketch(const char* name, const SketchState& state, ConstMatrix gradient,
+                  int64_t table_rows) {
+  const char* op = "update_rows";
+  const SketchView& sketch = state.sketch;
+  if (sketch.dim != gradient.cols) {
+    refuse(op, "{} has {} columns, gradient has {}", name, sketch.dim, gradient.cols);
+  }
+  if (state.plan->rows != gradient.rows || state.plan->depth != sketch.depth) {
+    refuse(op, "{} of depth {} has a plan for {} rows and depth {}, gradient has {} rows", name,
+           sketch.depth, state.plan->rows, state.plan->depth, gradient.rows);
+  }
+  if (state.step.rows == RowWeights::by_depths && sketch.depth < 2) {
+    refuse(op, "{} of depth {} has no second reading to compare with", name, sketch.depth);
+  }
+  if (state.step.requery && state.step.rows != RowWeights::constant) {
+    refuse(op, "{} is read again after the step, and its rows cannot be weighed before", name);
+  }
+  const bool with_state =
+      state.step.rows == RowWeights::by_power || state.step.rows == RowWeights::by_scale;
+  const Matrix& rows = state.row_state;
+  if (with_state && (rows.rows != table_rows || rows.cols != sketch_pieces(sketch.dim))) {
+    refuse(op, "row state [{}, {}] of {} must be [{}, {}]", rows.rows, rows.cols, name, table_rows,
+           sketch_pieces(sketch.dim));
+  }
+}
+
 void check_access(const char* name, const StateAccess& access, ConstMatrix gradient,
                   ConstMatrix parameter) {
   const char* op = "update_rows";
-  const auto check_state = [&](ConstMatrix state, int64_t rows) {
-    check_matrix(op, name, state);
-    check_same_cols(op, name, state, "gradient", gradient);
-    if (state.rows != rows) refuse(op, "{} has {} rows, it must have {}", name, state.rows, rows);
-  };
   if (const auto* dense = std::get_if<DenseState>(&access)) {
-    check_state(dense->state, parameter.rows);
-  } else if (const auto* estimated = std::get_if<EstimatedState>(&access)) {
-    check_state(estimated->estimate, gradient.rows);
+    check_matrix(op, name, dense->state);
+    check_same_cols(op, name, dense->state, "gradient", gradient);
+    if (dense->state.rows != parameter.rows) {
+      refuse(op, "{} has {} rows, parameter has {}", name, dense->state.rows, parameter.rows);
+    }
+  } else if (const auto* sketched = std::get_if<SketchState>(&access)) {
+    check_sketch(name, *sketched, gradient, parameter.rows);
   }
+}
+
+// The access where its elements know nothing of each other.
+std::optional<ElementAccess> element_access(const StateAccess& access) {
+  return std::visit(
+      [](const auto& any) -> std::optional<ElementAccess> {
+        if constexpr (std::is_constructible_v<ElementAccess, decltype(any)>) return any;
+        return std::nullopt;
+      },
+      access);
 }
 
 }  // namespace
@@ -38,8 +76,15 @@ void update_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& fi
   }
   check_access("first", first, gradient, parameter);
   check_access("second", second, gradient, parameter);
-  dispatch(exec, cpu::update_rows, cuda::update_rows, rule, first, second, ids, gradient,
-           parameter);
+  const std::optional<ElementAccess> first_elements = element_access(first);
+  const std::optional<ElementAccess> second_elements = element_access(second);
+  if (first_elements && second_elements) {
+    dispatch(exec, cpu::update_rows, cuda::update_rows, rule, *first_elements, *second_elements,
+             ids, gradient, parameter);
+  } else {
+    require_cpu(exec, op);
+    cpu::update_sketched_rows(exec, rule, first, second, ids, gradient, parameter);
+  }
 }
 
 }  // namespace sketchgrad::kernels

@@ -3,8 +3,8 @@
 
 namespace sketchgrad::kernels::cuda {
 
-void update_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
-                 const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
+void update_rows(const Exec& exec, const UpdateRule& rule, const ElementAccess& first,
+                 const ElementAccess& second, const int32_t* ids, ConstMatrix gradient,
                  Matrix parameter) {
   update_rows_impl(CudaPolicy{exec}, rule, first, second, ids, gradient, parameter);
 }

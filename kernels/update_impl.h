@@ -11,11 +11,13 @@
 namespace sketchgrad::kernels {
 
 namespace cpu {
-void update_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
-}
+void update_sketched_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+                          const int32_t* ids, ConstMatrix gradient, Matrix parameter);
+}  // namespace cpu
 namespace cuda {
-void update_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 }
 
@@ -61,7 +63,7 @@ struct UpdateRow {
 
 template <class Policy>
 void update_rows_impl(const Policy& policy, const UpdateRule& any_rule,
-                      const StateAccess& any_first, const StateAccess& any_second,
+                      const ElementAccess& any_first, const ElementAccess& any_second,
                       const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
   std::visit(
       [&](const auto& rule, const auto& first, const auto& second) {

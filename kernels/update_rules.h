@@ -9,7 +9,7 @@
 
 // The per-element mathematics of optimizer steps: `rules` (how a parameter moves, given its
 // auxiliary values) and `accesses` (how an auxiliary value is advanced and read). update.h combines
-// any rule with any two accesses.
+// any rule with any two accesses, these or a sketch (sketch.h).
 namespace sketchgrad::kernels {
 
 // How an auxiliary variable takes in a gradient: x <- decay * x + scale * u, u = g or g^2.
@@ -92,34 +92,7 @@ struct DenseState {
   SG_HD Row row(int64_t, int64_t id) const { return {state.row(id), accumulate}; }
 };
 
-// A coefficient that is the same for all entries of a step or has one value an entry.
-struct RowCoefficient {
-  float constant = 0;
-  const float* per_row = nullptr;
-  SG_HD float at(int64_t r) const { return per_row != nullptr ? per_row[r] : constant; }
-};
-
-// A memory that has advanced its own state and left an estimate of the old value for each entry:
-// x = decay * estimate + scale * u.
-struct EstimatedState {
-  ConstMatrix estimate;  // [entries, columns]
-  RowCoefficient decay;
-  RowCoefficient scale;
-  Accumulate accumulate;  // only its input() is used
-  struct Row {
-    const float* estimate;
-    float decay;
-    float scale;
-    Accumulate accumulate;
-    SG_HD float operator()(int64_t c, float g) const {
-      return decay * estimate[c] + scale * accumulate.input(g);
-    }
-  };
-  SG_HD Row row(int64_t r, int64_t) const {
-    return {estimate.row(r), decay.at(r), scale.at(r), accumulate};
-  }
-};
-
-using StateAccess = std::variant<NoState, DenseState, EstimatedState>;
+// Accesses whose elements know nothing of each other.
+using ElementAccess = std::variant<NoState, DenseState>;
 
 }  // namespace sketchgrad::kernels

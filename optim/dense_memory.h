@@ -9,20 +9,21 @@ class DenseMemory final : public StateMemory {
  public:
   explicit DenseMemory(const StateMemoryContext&);
 
-  void begin(StepRows&, const kernels::Accumulate&) override;
-  kernels::StateAccess advance(StepRows&, int64_t begin, int64_t count) override;
+  kernels::StateAccess begin(StepRows&, const kernels::Accumulate&) override;
+  bool needs_rows() const override { return false; }
   std::vector<std::pair<std::string, Tensor>> tensors() const override;
 
  private:
   Tensor state_;  // [rows, dim]
-  kernels::Accumulate accumulate_;
 };
 
 // The variable is the gradient itself.
 class NoMemory final : public StateMemory {
  public:
-  void begin(StepRows&, const kernels::Accumulate&) override {}
-  kernels::StateAccess advance(StepRows&, int64_t, int64_t) override { return kernels::NoState{}; }
+  kernels::StateAccess begin(StepRows&, const kernels::Accumulate&) override {
+    return kernels::NoState{};
+  }
+  bool needs_rows() const override { return false; }
   std::vector<std::pair<std::string, Tensor>> tensors() const override { return {}; }
 };
 

@@ -13,7 +13,7 @@ namespace sketchgrad {
 
 namespace {
 
-constexpr std::array<std::pair<Reading, std::string_view>, 8> kReadings{{
+constexpr std::array<std::pair<Reading, std::string_view>, 9> kReadings{{
     {Reading::automatic, "automatic"},
     {Reading::requery, "requery"},
     {Reading::own_delta, "own_delta"},
@@ -21,6 +21,7 @@ constexpr std::array<std::pair<Reading, std::string_view>, 8> kReadings{{
     {Reading::bucket_local, "bucket_local"},
     {Reading::linear, "linear"},
     {Reading::trusted, "trusted"},
+    {Reading::wiener, "wiener"},
     {Reading::row_scaled, "row_scaled"},
 }};
 

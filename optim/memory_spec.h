@@ -14,10 +14,14 @@ namespace sketchgrad {
 //   mean_delta    + mean of deltas                         e + delta
 //   bucket_local  (1 + k (decay - 1)) old + scale sum u    e + delta
 //   linear        decay old (all buckets) + scale sum u    e + delta
-//   trusted       + mean of deltas                         trust-weighted, see sketch_memory.h
-//   row_scaled    profiles v / rho, see sketch_memory.h    rho decay e + scale u
+//   trusted       + mean of deltas                         trust-weighted
+//   wiener        decay old + scale sum u                  trust-weighted
+//   row_scaled    + mean of profile changes                rho decay e + scale u
 // requery is Algorithms 2-4 of Spring et al. 2019 for a batch; bucket_local is what their published
-// code computes, less its races. `trusted` is for signed sketches, `row_scaled` for count-min ones.
+// code computes, less its races. The last three (this project; kernels/sketch_rules.h) weigh each
+// piece of a row's columns: `trusted` by how far the depths disagree, `wiener` by the power of the
+// row's own moment, tracked in one float, `row_scaled` by the row's own scale, kept in one float.
+// trusted and wiener are for signed sketches, row_scaled for count-min ones.
 enum class Reading : uint8_t {
   automatic,  // the default found by measurement: docs/results/readings.md
   requery,
@@ -26,6 +30,7 @@ enum class Reading : uint8_t {
   bucket_local,
   linear,
   trusted,
+  wiener,
   row_scaled,
 };
 std::string to_string(Reading);
@@ -39,7 +44,9 @@ struct Dense {};
 struct None {};
 
 // Signed count-sketch for first moments. `ratio` is its bytes, all included, over those of Dense;
-// `width` > 0 gives the buckets a depth instead. depth 0: the reading's own (3; 1 for row_scaled).
+// `width` > 0 gives the buckets a depth instead. depth 0: the reading's own (3; 1 for wiener and
+// row_scaled). Automatic is wiener, or trusted for tables so narrow that the floats it keeps with a
+// row (one for each of at most four pieces of the columns) would take half of the bytes.
 struct CountSketch {
   double ratio = 0.2;
   int32_t depth = 0;
@@ -54,7 +61,7 @@ struct Cleaning {
 };
 
 // Count-min sketch for second moments (non-negative values). Automatic is row_scaled, or mean_delta
-// for tables so narrow (ratio * dim < 2) that a float a row would take most of the bytes.
+// for narrow tables.
 struct CountMin {
   double ratio = 0.2;
   int32_t depth = 0;

@@ -88,31 +88,23 @@ void Optimizer::step_parameter(Slot& slot, const RuleStep& rule) {
   if (gradient.numel() == 0) return;
   const bool row_sparse = slot.parameter->gradient.kind() == Gradient::Kind::row_sparse;
   const Tensor ids = row_sparse ? slot.parameter->gradient.rows().ids : Tensor();
-  const bool tiled = (slot.first && slot.first->tiled()) || (slot.second && slot.second->tiled());
+  const bool by_rows = row_sparse || (slot.first && slot.first->needs_rows()) ||
+                       (slot.second && slot.second->needs_rows());
   // Elements on their own need no rows: one long row is cut into even pieces.
-  kernels::Matrix parameter = tiled || row_sparse
-                                  ? table_view(value)
-                                  : kernels::contiguous(value.data<float>(), 1, value.numel());
+  kernels::Matrix parameter =
+      by_rows ? table_view(value) : kernels::contiguous(value.data<float>(), 1, value.numel());
   const int64_t count = row_sparse ? ids.numel() : parameter.rows;
 
   StepRows rows(value.exec(), value.device(), row_sparse ? ids.data<int32_t>() : nullptr,
                 kernels::contiguous(gradient.data<float>(), count, parameter.cols), steps_);
-  if (slot.first) slot.first->begin(rows, *rule.first);
-  if (slot.second) slot.second->begin(rows, *rule.second);
-
-  const int64_t tile = tiled ? rows.tile_columns() : parameter.cols;
-  for (int64_t begin = 0; begin < parameter.cols; begin += tile) {
-    const int64_t columns = std::min(tile, parameter.cols - begin);
-    const auto access = [&](StateMemory* memory) {
-      return memory != nullptr ? memory->advance(rows, begin, columns)
-                               : kernels::StateAccess{kernels::NoState{}};
-    };
-    const kernels::StateAccess first = access(slot.first.get());
-    const kernels::StateAccess second = access(slot.second.get());
-    kernels::update_rows(rows.exec(), rule.rule, first, second, rows.ids(),
-                         rows.gradient().columns(begin, columns),
-                         parameter.columns(begin, columns));
-  }
+  const auto begin = [&](StateMemory* memory, const std::optional<kernels::Accumulate>& moment) {
+    return memory != nullptr ? memory->begin(rows, *moment)
+                             : kernels::StateAccess{kernels::NoState{}};
+  };
+  const kernels::StateAccess first = begin(slot.first.get(), rule.first);
+  const kernels::StateAccess second = begin(slot.second.get(), rule.second);
+  kernels::update_rows(rows.exec(), rule.rule, first, second, rows.ids(), rows.gradient(),
+                       parameter);
   if (slot.first) slot.first->end(rows);
   if (slot.second) slot.second->end(rows);
 }

@@ -1,5 +1,6 @@
 #include "sketchgrad/optim/sketch_memory.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "sketchgrad/kernels/elementwise.h"
@@ -11,7 +12,13 @@ namespace {
 // Where the linear reading multiplies its pending decay into the cells, long before floats run out.
 constexpr double kSmallestCellScale = 1e-12;
 
-constexpr int64_t kRowValues = 3;
+// The weights that x <- decay x + scale u has given to `steps` inputs, added up.
+float mass_after(const kernels::Accumulate& accumulate, int64_t steps) {
+  const double decay = accumulate.decay;
+  const double count = static_cast<double>(steps);
+  const double sum = decay == 1.0 ? count : (1.0 - std::pow(decay, count)) / (1.0 - decay);
+  return static_cast<float>(accumulate.scale * sum);
+}
 
 }  // namespace
 
@@ -30,8 +37,8 @@ SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double rat
 }
 
 SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geometry,
-                           Reading reading)
-    : name_(context.name), geometry_(geometry), reading_(reading) {
+                           Reading reading, int64_t row_floats)
+    : name_(context.name), role_(context.role), geometry_(geometry), reading_(reading) {
   check(geometry.depth >= 1 && geometry.depth <= kernels::kMaxSketchDepth,
         "[sketch] depth {} of {} is outside 1 to {}", geometry.depth, name_,
         kernels::kMaxSketchDepth);
@@ -40,75 +47,78 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
   cells_ =
       Tensor::zeros({geometry.depth, geometry.width, context.dim},
                     {Category::optimizer_state, name_ + ".cells"}, DType::float32, context.device);
-}
-
-void SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
-  accumulate_ = accumulate;
-  estimate_ =
-      Tensor::empty({rows.count(), rows.tile_columns()}, {Category::workspace, "sketch.estimate"},
-                    DType::float32, rows.device());
-  row_values_ =
-      Tensor::empty({kRowValues, rows.count()}, {Category::workspace, "sketch.row_values"},
-                    DType::float32, rows.device());
-}
-
-const kernels::SketchPlan& SketchMemory::plan(StepRows& rows) const {
-  return rows.plan(geometry_.seed, geometry_.depth, geometry_.width);
-}
-
-float* SketchMemory::row_workspace(int64_t index) const {
-  return row_values_.rows(index, 1).data<float>();
-}
-
-kernels::EstimatedState SketchMemory::read(StepRows& rows, kernels::SketchView cells,
-                                           kernels::Matrix estimate) {
-  kernels::sketch_estimate(rows.exec(), cells, plan(rows), combine(), with_signs(),
-                           static_cast<float>(cell_scale_), estimate);
-  return {estimate, {accumulate_.decay}, {accumulate_.scale}, accumulate_};
-}
-
-kernels::SketchWrite SketchMemory::change() const {
-  kernels::SketchWrite write{
-      .estimate_weight = {accumulate_.decay - 1.0f},
-      .input_weight = {accumulate_.scale},
-      .mean = reading_ == Reading::mean_delta || reading_ == Reading::trusted,
-      .clamp_at_zero = clamp_at_zero(),
-      .accumulate = accumulate_,
-  };
-  if (reading_ == Reading::bucket_local) {
-    write.estimate_weight = {0.0f};
-    write.cell_decay = accumulate_.decay - 1.0f;
-  } else if (reading_ == Reading::linear) {
-    write.estimate_weight = {0.0f};
-    write.input_weight = {
-        static_cast<float>(accumulate_.scale / (cell_scale_ * accumulate_.decay))};
+  if (row_floats > 0) {
+    row_state_ =
+        Tensor::zeros({context.rows, row_floats}, {Category::optimizer_state, name_ + ".row_state"},
+                      DType::float32, context.device);
   }
-  return write;
 }
 
-kernels::StateAccess SketchMemory::advance(StepRows& rows, int64_t begin, int64_t count) {
-  const Shape& shape = cells_.shape();
-  const kernels::SketchView cells = kernels::SketchView{cells_.data<float>(), geometry_.depth,
-                                                        geometry_.width, shape[2], shape[2]}
-                                        .columns(begin, count);
-  const kernels::Matrix estimate{estimate_.data<float>(), rows.count(), count, count};
-  kernels::EstimatedState state = read(rows, cells, estimate);
-  kernels::sketch_write(rows.exec(), cells, plan(rows), with_signs(), change(), estimate,
-                        rows.gradient().columns(begin, count));
-  if (reading_ == Reading::requery) {
-    kernels::sketch_estimate(rows.exec(), cells, plan(rows), combine(), with_signs(), 1.0f,
-                             estimate);
-    state.decay = {1.0f};
-    state.scale = {0.0f};
+kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
+  decay_ = accumulate.decay;
+  const int64_t dim = cells_.shape()[2];
+  return kernels::SketchState{
+      {cells_.data<float>(), geometry_.depth, geometry_.width, dim, dim},
+      &rows.plan(geometry_.seed, geometry_.depth, geometry_.width),
+      choices(accumulate, rows.step()),
+      row_state_.defined()
+          ? kernels::contiguous(row_state_.data<float>(), row_state_.size(0), row_state_.size(1))
+          : kernels::Matrix{}};
+}
+
+kernels::SketchStep SketchMemory::choices(const kernels::Accumulate& accumulate,
+                                          int64_t step_number) const {
+  const float decay = accumulate.decay;
+  kernels::SketchStep step{
+      .accumulate = accumulate,
+      .combine = role_ == MomentRole::first ? kernels::Combine::median : kernels::Combine::minimum,
+      .with_signs = role_ == MomentRole::first,
+      .cell_scale = static_cast<float>(cell_scale_),
+      .estimate_weight = decay - 1.0f,
+      .input_weight = accumulate.scale,
+      .clamp_at_zero = role_ == MomentRole::second,
+      .mass = mass_after(accumulate, step_number),
+      .previous_mass = mass_after(accumulate, step_number - 1)};
+  switch (reading_) {
+    case Reading::requery:
+      step.requery = true;
+      break;
+    case Reading::own_delta:
+      break;
+    case Reading::mean_delta:
+      step.mean = true;
+      break;
+    case Reading::bucket_local:
+      step.estimate_weight = 0.0f;
+      step.cell_decay = decay - 1.0f;
+      break;
+    case Reading::linear:
+      step.estimate_weight = 0.0f;
+      step.input_weight = static_cast<float>(accumulate.scale / (cell_scale_ * decay));
+      break;
+    case Reading::trusted:
+      step.mean = true;
+      step.rows = kernels::RowWeights::by_depths;
+      break;
+    case Reading::wiener:
+      step.estimate_weight = 0.0f;
+      step.cell_keep = decay;
+      step.rows = kernels::RowWeights::by_power;
+      break;
+    case Reading::row_scaled:
+      step.mean = true;
+      step.combine = kernels::Combine::mean;
+      step.rows = kernels::RowWeights::by_scale;
+      break;
+    case Reading::automatic:
+      break;  // resolved in the constructor
   }
-  return state;
+  return step;
 }
 
 void SketchMemory::end(StepRows& rows) {
-  estimate_ = Tensor();
-  row_values_ = Tensor();
   if (reading_ != Reading::linear) return;
-  cell_scale_ *= accumulate_.decay;
+  cell_scale_ *= decay_;
   if (cell_scale_ < kSmallestCellScale) {
     kernels::scale(rows.exec(), cells_.data<float>(), static_cast<float>(cell_scale_),
                    cells_.data<float>(), cells_.numel());
@@ -117,7 +127,9 @@ void SketchMemory::end(StepRows& rows) {
 }
 
 std::vector<std::pair<std::string, Tensor>> SketchMemory::tensors() const {
-  return {{"cells", cells_}};
+  std::vector<std::pair<std::string, Tensor>> result{{"cells", cells_}};
+  if (row_state_.defined()) result.push_back({"row_state", row_state_});
+  return result;
 }
 
 void SketchMemory::save(StateDict& state, const std::string& prefix) const {
@@ -141,107 +153,71 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
   cell_scale_ = state.real(prefix + "cell_scale");
 }
 
-// ---- Count-sketch
+// ---- Which reading, which geometry
 
 namespace {
 
-// The weights that x <- decay x + scale u has given to `steps` inputs, added up.
-float mass_after(const kernels::Accumulate& accumulate, int64_t steps) {
-  const double decay = accumulate.decay;
-  const double count = static_cast<double>(steps);
-  const double sum = decay == 1.0 ? count : (1.0 - std::pow(decay, count)) / (1.0 - decay);
-  return static_cast<float>(accumulate.scale * sum);
-}
-
-Reading resolve(Reading reading, Reading automatic, Reading refused, const std::string& name) {
-  check(reading != refused, "[sketch] reading {} is not for {}", to_string(reading), name);
+Reading resolve(Reading reading, Reading automatic, const std::vector<Reading>& refused,
+                const std::string& name) {
+  check(std::find(refused.begin(), refused.end(), reading) == refused.end(),
+        "[sketch] reading {} is not for {}", to_string(reading), name);
   return reading == Reading::automatic ? automatic : reading;
 }
 
+// Floats that a reading keeps with a row.
+int64_t row_floats(Reading reading, int64_t dim) {
+  const bool any = reading == Reading::wiener || reading == Reading::row_scaled;
+  return any ? kernels::sketch_pieces(dim) : 0;
+}
+
+// Where the floats of a row would take half of the bytes or more, they are left out.
+bool is_narrow(const StateMemoryContext& context, double ratio) {
+  return ratio * static_cast<double>(context.dim) <
+         2.0 * static_cast<double>(kernels::sketch_pieces(context.dim));
+}
+
 Reading first_moment_reading(const StateMemoryContext& context, const CountSketch& spec) {
-  return resolve(spec.reading, Reading::trusted, Reading::row_scaled, context.name);
+  const Reading automatic = is_narrow(context, spec.ratio) ? Reading::trusted : Reading::wiener;
+  return resolve(spec.reading, automatic, {Reading::row_scaled}, context.name);
 }
 
-// A float a row is little where rows are wide. Where it would take half of the bytes or more, the
-// scales are left out.
 Reading second_moment_reading(const StateMemoryContext& context, const CountMin& spec) {
-  const bool narrow = spec.ratio * static_cast<double>(context.dim) < 2.0;
-  return resolve(spec.reading, narrow ? Reading::mean_delta : Reading::row_scaled, Reading::trusted,
-                 context.name);
+  const Reading automatic =
+      is_narrow(context, spec.ratio) ? Reading::mean_delta : Reading::row_scaled;
+  return resolve(spec.reading, automatic, {Reading::trusted, Reading::wiener}, context.name);
 }
 
-// Copies in several depths guard an estimate against heavy neighbours. Where each row is scaled by
-// its own exact value there are none, and one wide depth has the fewest collisions for the bytes.
+// Copies in several depths guard an estimate against heavy neighbours. Where the row knows its own
+// scale or power it needs none, and one wide depth has the fewest collisions for the bytes.
 template <class Spec>
 SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, Reading reading) {
-  const bool scaled = reading == Reading::row_scaled;
-  const int32_t depth = spec.depth > 0 ? spec.depth : (scaled ? 1 : 3);
+  const int64_t floats = row_floats(reading, context.dim);
+  const int32_t depth = spec.depth > 0 ? spec.depth : (floats > 0 ? 1 : 3);
   check(reading != Reading::trusted || depth >= 2,
         "[sketch] reading trusted of {} compares depths: depth {} must be at least 2", context.name,
         depth);
   if (spec.width > 0) return {depth, spec.width, context.hash_seed};
-  return SketchGeometry::fit(context, spec.ratio, depth, scaled ? 1 : 0);
+  return SketchGeometry::fit(context, spec.ratio, depth, floats);
 }
 
 }  // namespace
 
 CountSketchMemory::CountSketchMemory(const StateMemoryContext& context, const CountSketch& spec)
-    : SketchMemory(context, geometry_of(context, spec, first_moment_reading(context, spec)),
-                   first_moment_reading(context, spec)) {}
+    : CountSketchMemory(context, spec, first_moment_reading(context, spec)) {}
 
-kernels::EstimatedState CountSketchMemory::read(StepRows& rows, kernels::SketchView cells,
-                                                kernels::Matrix estimate) {
-  if (reading() != Reading::trusted) return SketchMemory::read(rows, cells, estimate);
-  const kernels::TrustRule rule{.gamma = accumulate().decay,
-                                .mass = mass_after(accumulate(), rows.step()),
-                                .previous_mass = mass_after(accumulate(), rows.step() - 1)};
-  float* decay = row_workspace(0);
-  float* scale = row_workspace(1);
-  kernels::sketch_estimate_trusted(rows.exec(), cells, plan(rows), rule, estimate, decay, scale);
-  return {estimate, {0.0f, decay}, {0.0f, scale}, accumulate()};
-}
-
-// ---- Count-min
+CountSketchMemory::CountSketchMemory(const StateMemoryContext& context, const CountSketch& spec,
+                                     Reading reading)
+    : SketchMemory(context, geometry_of(context, spec, reading), reading,
+                   row_floats(reading, context.dim)) {}
 
 CountMinMemory::CountMinMemory(const StateMemoryContext& context, const CountMin& spec)
-    : SketchMemory(context, geometry_of(context, spec, second_moment_reading(context, spec)),
-                   second_moment_reading(context, spec)),
-      cleaning_(spec.cleaning) {
-  if (reading() == Reading::row_scaled) {
-    row_scale_ =
-        Tensor::zeros({context.rows}, {Category::optimizer_state, context.name + ".row_scale"},
-                      DType::float32, context.device);
-  }
-}
+    : CountMinMemory(context, spec, second_moment_reading(context, spec)) {}
 
-kernels::Combine CountMinMemory::combine() const {
-  return reading() == Reading::row_scaled ? kernels::Combine::mean : kernels::Combine::minimum;
-}
-
-void CountMinMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
-  SketchMemory::begin(rows, accumulate);
-  if (reading() != Reading::row_scaled) return;
-  kernels::row_scale_coefficients(rows.exec(), rows.ids(), rows.count(), rows.row_mean_squares(),
-                                  accumulate, row_scale_.data<float>(), row_workspace(0),
-                                  row_workspace(1), row_workspace(2));
-}
-
-kernels::EstimatedState CountMinMemory::read(StepRows& rows, kernels::SketchView cells,
-                                             kernels::Matrix estimate) {
-  kernels::EstimatedState state = SketchMemory::read(rows, cells, estimate);
-  if (reading() == Reading::row_scaled) state.decay = {0.0f, row_workspace(0)};
-  return state;
-}
-
-kernels::SketchWrite CountMinMemory::change() const {
-  kernels::SketchWrite write = SketchMemory::change();
-  if (reading() == Reading::row_scaled) {
-    write.mean = true;
-    write.estimate_weight = {0.0f, row_workspace(1)};
-    write.input_weight = {0.0f, row_workspace(2)};
-  }
-  return write;
-}
+CountMinMemory::CountMinMemory(const StateMemoryContext& context, const CountMin& spec,
+                               Reading reading)
+    : SketchMemory(context, geometry_of(context, spec, reading), reading,
+                   row_floats(reading, context.dim)),
+      cleaning_(spec.cleaning) {}
 
 void CountMinMemory::end(StepRows& rows) {
   SketchMemory::end(rows);
@@ -261,12 +237,6 @@ void CountMinMemory::save(StateDict& state, const std::string& prefix) const {
 void CountMinMemory::load(const StateDict& state, const std::string& prefix) {
   SketchMemory::load(state, prefix);
   cleanings_ = state.integer(prefix + "cleanings");
-}
-
-std::vector<std::pair<std::string, Tensor>> CountMinMemory::tensors() const {
-  auto result = SketchMemory::tensors();
-  if (row_scale_.defined()) result.push_back({"row_scale", row_scale_});
-  return result;
 }
 
 }  // namespace sketchgrad

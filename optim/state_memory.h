@@ -33,12 +33,8 @@ class StepRows {
   int64_t count() const { return gradient_.rows; }
   int64_t step() const { return step_; }  // 1 in the first step of the optimizer
 
-  // Columns taken at a time: bounds the workspace of memories that need one.
-  int64_t tile_columns() const;
   // The rows' places in a sketch geometry; made once a step and geometry.
   const kernels::SketchPlan& plan(uint64_t seed, int32_t depth, int64_t width);
-  // [K]: mean over columns of the squared gradient; made once a step.
-  const float* row_mean_squares();
 
  private:
   struct Plan {
@@ -51,7 +47,6 @@ class StepRows {
   kernels::ConstMatrix gradient_;
   int64_t step_;
   std::map<std::tuple<uint64_t, int32_t, int64_t>, Plan> plans_;
-  Tensor row_mean_squares_;
 };
 
 // One auxiliary variable x of a table [rows, dim], of which a step advances the active rows:
@@ -61,17 +56,15 @@ class StateMemory {
  public:
   virtual ~StateMemory() = default;
 
-  // Starts a step. `accumulate` may change from step to step.
-  virtual void begin(StepRows&, const kernels::Accumulate& accumulate) = 0;
-  // Columns [begin, begin + count) of the step: advances what is not advanced by the access itself,
-  // and returns how the rule reads the new values. Valid until the next call.
-  virtual kernels::StateAccess advance(StepRows&, int64_t begin, int64_t count) = 0;
+  // Starts a step: how kernels::update_rows is to advance and read the variable. `accumulate` may
+  // change from step to step. The access is valid until end().
+  virtual kernels::StateAccess begin(StepRows&, const kernels::Accumulate& accumulate) = 0;
   // Ends the step: frees workspace, cleans where it is due.
   virtual void end(StepRows&) {}
 
-  // True if advance() must be called tile by tile. Otherwise one call takes all columns, and a
-  // table whose rows are all active may be seen as any other matrix of as many elements.
-  virtual bool tiled() const { return false; }
+  // False if the elements of the table know nothing of each other. A table whose rows are all
+  // active may then be stepped as any other matrix of as many elements.
+  virtual bool needs_rows() const { return true; }
 
   // All state, by name ("cells"); the optimizer stores them in checkpoints.
   virtual std::vector<std::pair<std::string, Tensor>> tensors() const = 0;

@@ -3,11 +3,12 @@
 #include <doctest/doctest.h>
 #include <tbb/global_control.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
 #include "sketchgrad/kernels/error.h"
-#include "sketchgrad/kernels/sketch_impl.h"
+#include "sketchgrad/kernels/update.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 namespace sketchgrad::kernels {
@@ -138,8 +139,6 @@ TEST_CASE(
   CHECK(squares / trials == doctest::Approx(variance).epsilon(0.05));
 }
 
-// ---- Estimates and writes against double references
-
 struct Geometry {
   int32_t depth;
   int64_t width;
@@ -158,20 +157,47 @@ std::vector<float> random_cells(const Geometry& g) {
   return normals(static_cast<size_t>(g.depth * g.width * g.dim), 3);
 }
 
+// ---- Steps against double references
+
+// What update_rows does with one sketch as the first moment of the rule w <- w + x, so that rows of
+// zeros become the new values x.
+struct Stepped {
+  std::vector<float> values;
+  std::vector<float> cells;
+};
+
+Stepped step_sketch(const Geometry& g, std::vector<float> cells, const SketchStep& step,
+                    const std::vector<float>& gradient, Matrix row_state = {}) {
+  std::vector<int32_t> ids = every_third(g.rows);
+  ids.reserve(1);  // no rows, yet not all rows
+  const OwnedPlan owned(5, g.depth, g.width, ids);
+  const int64_t table_rows = 3 * g.rows + 2;
+  std::vector<float> parameter(static_cast<size_t>(table_rows * g.dim), 0.0f);
+  update_rows(cpu_exec(), MomentumRule{-1.0f, 0.0f, 1.0f},
+              SketchState{view_of(cells, g), &owned.plan, step, row_state}, NoState{}, ids.data(),
+              contiguous<const float>(gradient.data(), g.rows, g.dim),
+              contiguous(parameter.data(), table_rows, g.dim));
+  Stepped result{{}, std::move(cells)};
+  for (const int32_t id : ids) {
+    const auto row = parameter.begin() + id * g.dim;
+    result.values.insert(result.values.end(), row, row + g.dim);
+  }
+  return result;
+}
+
 TEST_CASE("estimates are the median, minimum or mean of the readings") {
   for (const Geometry& g : kGeometries) {
-    std::vector<float> cells = random_cells(g);
-    const OwnedPlan owned(5, g.depth, g.width, every_third(g.rows));
+    const std::vector<float> cells = random_cells(g);
     const std::vector<int32_t> ids = every_third(g.rows);
-    std::vector<float> out(static_cast<size_t>(g.rows * g.dim));
-    std::vector<float> serial(out.size());
+    const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
     for (const Combine combine : {Combine::median, Combine::minimum, Combine::mean}) {
       for (const bool with_signs : {false, true}) {
-        sketch_estimate(cpu_exec(), view_of(cells, g), owned.plan, combine, with_signs, 2.0f,
-                        contiguous(out.data(), g.rows, g.dim));
-        sketch_estimate_impl(SerialPolicy{}, view_of(cells, g), owned.plan, combine, with_signs,
-                             2.0f, contiguous(serial.data(), g.rows, g.dim));
-        CHECK(out == serial);
+        const SketchStep step{.accumulate = {1.0f, 0.0f, false},
+                              .combine = combine,
+                              .with_signs = with_signs,
+                              .cell_scale = 2.0f};
+        const Stepped out = step_sketch(g, cells, step, gradient);
+        CHECK(out.cells == cells);
         for (int64_t r = 0; r < g.rows; ++r) {
           for (int64_t c = 0; c < g.dim; ++c) {
             std::vector<double> v;
@@ -190,7 +216,7 @@ TEST_CASE("estimates are the median, minimum or mean of the readings") {
             const double expected = combine == Combine::median    ? median
                                     : combine == Combine::minimum ? v[0]
                                                                   : mean;
-            CHECK(out[static_cast<size_t>(r * g.dim + c)] ==
+            CHECK(out.values[static_cast<size_t>(r * g.dim + c)] ==
                   doctest::Approx(expected).epsilon(1e-5));
           }
         }
@@ -199,23 +225,22 @@ TEST_CASE("estimates are the median, minimum or mean of the readings") {
   }
 }
 
-TEST_CASE("writes combine the rows of a bucket, in columns of any width") {
+TEST_CASE("buckets combine their rows, in columns of any width") {
   for (const Geometry& g : kGeometries) {
     for (const bool mean : {false, true}) {
       for (const bool clamp : {false, true}) {
-        std::vector<float> cells = random_cells(g);
+        const std::vector<float> cells = random_cells(g);
         std::vector<double> expected(cells.begin(), cells.end());
         const std::vector<int32_t> ids = every_third(g.rows);
-        const OwnedPlan owned(5, g.depth, g.width, ids);
-        std::vector<float> estimate = normals(static_cast<size_t>(g.rows * g.dim), 8);
-        std::vector<float> gradient = normals(estimate.size(), 9);
-        std::vector<float> weights = normals(static_cast<size_t>(g.rows), 10);
-        const SketchWrite write{.estimate_weight = {0.0f, weights.data()},
-                                .input_weight = {0.5f},
-                                .cell_decay = -0.01f,
-                                .mean = mean,
-                                .clamp_at_zero = clamp,
-                                .accumulate = {0.0f, 0.0f, true}};
+        const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
+        SketchStep step{.accumulate = {1.0f, 0.0f, true}, .with_signs = true};
+        const std::vector<float> estimate = step_sketch(g, cells, step, gradient).values;
+        step.estimate_weight = 0.3f;
+        step.input_weight = 0.5f;
+        step.cell_keep = 0.9f;
+        step.cell_decay = -0.01f;
+        step.mean = mean;
+        step.clamp_at_zero = clamp;
         for (int32_t j = 0; j < g.depth; ++j) {
           for (int64_t b = 0; b < g.width; ++b) {
             std::vector<size_t> items;
@@ -230,53 +255,78 @@ TEST_CASE("writes combine the rows of a bucket, in columns of any width") {
                 const size_t at = i * static_cast<size_t>(g.dim) + static_cast<size_t>(c);
                 const double u = static_cast<double>(gradient[at]) * gradient[at];
                 sum += slot_sign(sketch_slot(5, j, ids[i], g.width)) *
-                       (weights[i] * static_cast<double>(estimate[at]) + 0.5 * u);
+                       (0.3 * static_cast<double>(estimate[at]) + 0.5 * u);
               }
               double& cell = expected[static_cast<size_t>((j * g.width + b) * g.dim + c)];
-              cell = (1.0 - 0.01 * k) * cell + (mean ? sum / k : sum);
+              cell = (0.9 - 0.01 * k) * cell + (mean ? sum / k : sum);
               if (clamp) cell = std::max(cell, 0.0);
             }
           }
         }
-        sketch_write(cpu_exec(), view_of(cells, g), owned.plan, true, write,
-                     contiguous<const float>(estimate.data(), g.rows, g.dim),
-                     contiguous<const float>(gradient.data(), g.rows, g.dim));
+        const Stepped out = step_sketch(g, cells, step, gradient);
         for (size_t i = 0; i < cells.size(); ++i) {
-          CHECK(cells[i] == doctest::Approx(expected[i]).epsilon(1e-4));
+          CHECK(out.cells[i] == doctest::Approx(expected[i]).epsilon(1e-4));
         }
       }
     }
   }
 }
 
+TEST_CASE("a second query sees what the step wrote") {
+  for (const Geometry& g : kGeometries) {
+    const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
+    SketchStep step{.accumulate = {0.9f, 0.1f, false},
+                    .with_signs = true,
+                    .estimate_weight = -0.1f,
+                    .input_weight = 0.1f,
+                    .requery = true};
+    const Stepped out = step_sketch(g, random_cells(g), step, gradient);
+    const SketchStep query{.accumulate = {1.0f, 0.0f, false}, .with_signs = true};
+    CHECK(out.values == step_sketch(g, out.cells, query, gradient).values);
+  }
+}
+
 TEST_CASE("what does not fit is refused") {
   const Geometry g{3, 6, 4, 5};
-  std::vector<float> cells = random_cells(g);
-  const OwnedPlan owned(5, g.depth, g.width, every_third(g.rows));
-  std::vector<float> out(100);
+  const SketchStep step;
+  const std::vector<float> cells = random_cells(g);
+  const std::vector<float> gradient(100);
   CHECK_THROWS_AS(OwnedPlan(5, 9, 4, {}), InvalidArgument);
   CHECK_THROWS_AS(OwnedPlan(5, 0, 4, {}), InvalidArgument);
   CHECK_THROWS_AS(OwnedPlan(5, 3, 0, {}), InvalidArgument);
-  CHECK_THROWS_AS(sketch_estimate(cpu_exec(), view_of(cells, g), owned.plan, Combine::median, true,
-                                  1.0f, contiguous(out.data(), 5, 3)),
+  const OwnedPlan owned(5, g.depth, g.width, every_third(g.rows));
+  std::vector<float> parameter(100), own_cells = cells;
+  const auto update = [&](SketchView sketch, SketchStep choices, ConstMatrix rows) {
+    update_rows(cpu_exec(), SgdRule{}, SketchState{sketch, &owned.plan, choices, {}}, NoState{},
+                every_third(g.rows).data(), rows, contiguous(parameter.data(), 20, rows.cols));
+  };
+  const SketchView view = view_of(own_cells, g);
+  const ConstMatrix rows = contiguous<const float>(gradient.data(), 5, 4);
+  CHECK_NOTHROW(update(view, step, rows));
+  CHECK_THROWS_AS(update(view, step, rows.columns(0, 3)), InvalidArgument);
+  CHECK_THROWS_AS(update(view, step, rows.row_range(0, 4)), InvalidArgument);
+  SketchView shallow = view;
+  shallow.depth = 1;
+  CHECK_THROWS_AS(update(shallow, step, rows), InvalidArgument);
+  // Row weights without what they need.
+  CHECK_THROWS_AS(update(view, {.rows = RowWeights::by_power}, rows), InvalidArgument);
+  CHECK_THROWS_AS(update(view, {.rows = RowWeights::by_scale}, rows), InvalidArgument);
+  CHECK_THROWS_AS(update(view, {.rows = RowWeights::by_depths, .requery = true}, rows),
                   InvalidArgument);
-  SketchView shallow = view_of(cells, g);
-  shallow.depth = 2;
-  CHECK_THROWS_AS(sketch_estimate(cpu_exec(), shallow, owned.plan, Combine::median, true, 1.0f,
-                                  contiguous(out.data(), 5, 4)),
+  CHECK_THROWS_AS(step_sketch({1, 6, 4, 5}, cells, {.rows = RowWeights::by_depths}, gradient),
                   InvalidArgument);
 }
 
-TEST_CASE("trust is 1 where the depths agree and 0 where they show only noise") {
+TEST_CASE("trust is 1 where the depths agree and small where they show only noise") {
   constexpr int64_t dim = 64;
   const Geometry g{3, 4096, dim, 2};
   std::vector<float> cells(static_cast<size_t>(g.depth * g.width * dim), 0.0f);
-  const OwnedPlan owned(5, g.depth, g.width, {0, 1});
+  const std::vector<int32_t> ids = every_third(2);
   const std::vector<float> value = normals(dim, 1);
   const std::vector<float> noise = normals(3 * dim, 2);
   for (int32_t j = 0; j < 3; ++j) {
-    for (int32_t row = 0; row < 2; ++row) {
-      const Slot slot = sketch_slot(5, j, row, g.width);
+    for (size_t row = 0; row < 2; ++row) {
+      const Slot slot = sketch_slot(5, j, ids[row], g.width);
       for (int64_t c = 0; c < dim; ++c) {
         cells[static_cast<size_t>((j * g.width + slot_bucket(slot)) * dim + c)] =
             row == 0 ? slot_sign(slot) * value[static_cast<size_t>(c)]
@@ -284,14 +334,40 @@ TEST_CASE("trust is 1 where the depths agree and 0 where they show only noise") 
       }
     }
   }
-  std::vector<float> estimate(2 * dim), decay(2), scale(2);
-  sketch_estimate_trusted(cpu_exec(), view_of(cells, g), owned.plan,
-                          {.gamma = 0.9f, .mass = 0.5f, .previous_mass = 0.4f},
-                          contiguous(estimate.data(), 2, dim), decay.data(), scale.data());
-  CHECK(decay[0] == doctest::Approx(0.9));
-  CHECK(scale[0] == doctest::Approx(0.5 - 0.9 * 0.4));
-  CHECK(decay[1] < 0.35f);
-  CHECK(scale[1] == doctest::Approx(0.5 - decay[1] * 0.4));
+  const SketchStep step{.accumulate = {0.9f, 0.1f, false},
+                        .with_signs = true,
+                        .rows = RowWeights::by_depths,
+                        .mass = 0.5f,
+                        .previous_mass = 0.4f};
+  // With gradients of 1 a row is decay * estimate + scale.
+  const Stepped out = step_sketch(g, cells, step, std::vector<float>(2 * dim, 1.0f));
+  double distrusted = 0.0;
+  for (size_t c = 0; c < dim; ++c) {
+    CHECK(out.values[c] == doctest::Approx(0.9 * value[c] + 0.5 - 0.9 * 0.4).epsilon(1e-4));
+    distrusted += std::abs(out.values[dim + c] - 0.5) / dim;
+  }
+  CHECK(distrusted < 0.35);
+}
+
+TEST_CASE("the Wiener filter's trust is the signal's share of the power") {
+  CHECK(wiener_trust(1.0f, 4.0f) == 0.25f);
+  CHECK(wiener_trust(4.0f, 1.0f) == 1.0f);
+  CHECK(wiener_trust(0.0f, 0.0f) == 1.0f);
+  // |0.9 x + 0.1 u|^2 for x = (3, 4), u = (1, 0).
+  CHECK(wiener_power(25.0f, {0.9f, 0.1f, false}, 1.0f, 3.0f, 1.0f) ==
+        doctest::Approx(std::pow(2.8, 2) + std::pow(3.6, 2)));
+  CHECK(wiener_power(1.0f, {0.9f, 0.1f, false}, 1.0f, -100.0f, 1.0f) == 0.0f);
+}
+
+TEST_CASE("pieces of a row are about equal, few, and no wider than they may be") {
+  for (int64_t dim = 1; dim <= 5000; ++dim) {
+    const int64_t columns = sketch_piece_columns(dim);
+    REQUIRE(columns > 0);
+    CHECK(columns <= (dim <= 256 ? kPieceColumns : kWidestPiece));
+    CHECK((columns == dim || columns % 8 == 0));
+    CHECK(sketch_pieces(dim) == (dim + columns - 1) / columns);
+    CHECK((sketch_pieces(dim) <= kPiecesOfRow || dim > kPiecesOfRow * kWidestPiece));
+  }
 }
 
 }  // namespace

@@ -5,11 +5,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "sketchgrad/kernels/sketch_rules.h"
+#include "sketchgrad/kernels/sketch.h"
 #include "sketchgrad/optim/memory_spec.h"
 
 // Transcriptions of the papers' algorithms in double precision, one item and one column at a time,
-// written apart from the library: they share nothing with it but the hash function.
+// written apart from the library: they share nothing with it but the hash function and how columns
+// are cut to pieces.
 namespace sketchgrad::test {
 
 using Values = std::vector<std::vector<double>>;  // [entry][column]
@@ -59,10 +60,13 @@ struct ReferenceSketch {
 class ReferenceMemory {
  public:
   ReferenceMemory(ReferenceSketch sketch, Reading reading, int64_t rows)
-      : sketch_(std::move(sketch)), reading_(reading), row_scale_(static_cast<size_t>(rows), 0.0) {}
+      : sketch_(std::move(sketch)),
+        reading_(reading),
+        row_state_(static_cast<size_t>(rows),
+                   std::vector<double>(static_cast<size_t>(sketch_.dim), 0.0)) {}
 
   Values step(const std::vector<int64_t>& items, const Values& inputs, double decay, double scale,
-              int64_t t, int64_t tile) {
+              int64_t t) {
     if (items.empty()) return {};  // a step without active rows does not count for the table
     Values old = read(items);
     switch (reading_) {
@@ -100,7 +104,9 @@ class ReferenceMemory {
         return own(old, inputs, decay, scale);
       }
       case Reading::trusted:
-        return trusted(items, old, inputs, decay, scale, t, tile);
+        return trusted(items, old, inputs, decay, scale, t);
+      case Reading::wiener:
+        return wiener(items, old, inputs, decay, scale, t);
       case Reading::row_scaled:
         return row_scaled(items, old, inputs, decay, scale);
       case Reading::automatic:
@@ -187,36 +193,79 @@ class ReferenceMemory {
     }
   }
 
-  Values trusted(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
-                 double decay, double scale, int64_t t, int64_t tile) {
-    Values result = old;
-    double mass = 0.0;  // sum of scale * decay^k, k < t
-    double previous_mass = 0.0;
-    for (int64_t k = 0; k < t; ++k) {
-      previous_mass = mass;
-      mass = decay * mass + scale;
-    }
+  // f(entry, first column, last column) for every piece of every row.
+  template <class F>
+  void for_each_piece(const std::vector<int64_t>& items, const F& f) const {
+    const int64_t piece = kernels::sketch_piece_columns(sketch_.dim);
     for (size_t e = 0; e < items.size(); ++e) {
-      for (int64_t begin = 0; begin < sketch_.dim; begin += tile) {
-        const int64_t end = std::min(sketch_.dim, begin + tile);
-        double noise = 0.0;
-        double power = 0.0;
-        for (int64_t c = begin; c < end; ++c) {
-          const double estimate = old[e][static_cast<size_t>(c)];
-          const double mean = sketch_.mean(items[e], c);
-          for (const double v : sketch_.readings(items[e], c)) noise += std::pow(v - mean, 2);
-          power += estimate * estimate;
+      for (int64_t begin = 0; begin < sketch_.dim; begin += piece) {
+        f(e, static_cast<size_t>(begin), static_cast<size_t>(std::min(sketch_.dim, begin + piece)));
+      }
+    }
+  }
+
+  // Sum of scale * decay^k, k < t.
+  static double mass(double decay, double scale, int64_t t) {
+    double sum = 0.0;
+    for (int64_t k = 0; k < t; ++k) sum = decay * sum + scale;
+    return sum;
+  }
+
+  Values trusted(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
+                 double decay, double scale, int64_t t) {
+    Values result = old;
+    const double now = mass(decay, scale, t);
+    const double before = mass(decay, scale, t - 1);
+    for_each_piece(items, [&](size_t e, size_t begin, size_t end) {
+      double noise = 0.0;
+      double power = 0.0;
+      for (size_t c = begin; c < end; ++c) {
+        const int64_t column = static_cast<int64_t>(c);
+        const double mean = sketch_.mean(items[e], column);
+        for (const double v : sketch_.readings(items[e], column)) noise += std::pow(v - mean, 2);
+        power += old[e][c] * old[e][c];
+      }
+      noise /= sketch_.depth * (sketch_.depth - 1);
+      const double trust = noise > 0.0 ? std::max(0.0, 1.0 - 3.0 * noise / power) : 1.0;
+      for (size_t c = begin; c < end; ++c) {
+        result[e][c] = trust * decay * old[e][c] + (now - trust * decay * before) * inputs[e][c];
+      }
+    });
+    write_mean(items, delta(old, inputs, decay, scale));
+    return result;
+  }
+
+  Values wiener(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
+                double decay, double scale, int64_t t) {
+    Values result = old;
+    const double now = mass(decay, scale, t);
+    const double before = mass(decay, scale, t - 1);
+    for_each_piece(items, [&](size_t e, size_t begin, size_t end) {
+      double& row_power = row_state_[static_cast<size_t>(items[e])][begin];
+      double reading_power = 0.0;
+      for (size_t c = begin; c < end; ++c) reading_power += old[e][c] * old[e][c];
+      const double trust = row_power < reading_power ? row_power / reading_power : 1.0;
+      row_power *= decay * decay;
+      for (size_t c = begin; c < end; ++c) {
+        row_power += 2.0 * decay * scale * trust * old[e][c] * inputs[e][c] +
+                     std::pow(scale * inputs[e][c], 2);
+        result[e][c] = trust * decay * old[e][c] + (now - trust * decay * before) * inputs[e][c];
+      }
+    });
+    // Each touched bucket decays once and takes the sum of its rows' inputs.
+    for (int j = 0; j < sketch_.depth; ++j) {
+      std::vector<bool> touched(static_cast<size_t>(sketch_.width));
+      for (const int64_t item : items) touched[static_cast<size_t>(sketch_.h(j, item))] = true;
+      for (int64_t c = 0; c < sketch_.dim; ++c) {
+        for (int64_t b = 0; b < sketch_.width; ++b) {
+          if (touched[static_cast<size_t>(b)]) sketch_.cell(j, b, c) *= decay;
         }
-        noise /= sketch_.depth * (sketch_.depth - 1);
-        const double trust = noise > 0.0 ? std::max(0.0, 1.0 - 3.0 * noise / power) : 1.0;
-        for (int64_t c = begin; c < end; ++c) {
-          const size_t i = static_cast<size_t>(c);
-          result[e][i] =
-              trust * decay * old[e][i] + (mass - trust * decay * previous_mass) * inputs[e][i];
+        for (size_t e = 0; e < items.size(); ++e) {
+          sketch_.cell(j, sketch_.h(j, items[e]), c) +=
+              sketch_.s(j, items[e]) * scale * inputs[e][static_cast<size_t>(c)];
         }
       }
     }
-    write_mean(items, delta(old, inputs, decay, scale));
     return result;
   }
 
@@ -224,25 +273,25 @@ class ReferenceMemory {
                     double decay, double scale) {
     Values result = old;
     Values profile_change = old;
-    for (size_t e = 0; e < items.size(); ++e) {
+    for_each_piece(items, [&](size_t e, size_t begin, size_t end) {
       double mean = 0.0;
-      for (const double u : inputs[e]) mean += u / static_cast<double>(inputs[e].size());
-      double& rho = row_scale_[static_cast<size_t>(items[e])];
+      for (size_t c = begin; c < end; ++c) mean += inputs[e][c] / static_cast<double>(end - begin);
+      double& rho = row_state_[static_cast<size_t>(items[e])][begin];
       const double rho_old = rho;
       rho = decay * rho_old + scale * mean;
-      for (size_t c = 0; c < inputs[e].size(); ++c) {
-        const double profile = old[e][c];
-        result[e][c] = decay * rho_old * profile + scale * inputs[e][c];
-        profile_change[e][c] = rho > 0.0 ? result[e][c] / rho - profile : 0.0;
+      for (size_t c = begin; c < end; ++c) {
+        result[e][c] = decay * rho_old * old[e][c] + scale * inputs[e][c];
+        profile_change[e][c] = rho > 0.0 ? result[e][c] / rho - old[e][c] : 0.0;
       }
-    }
+    });
     write_mean(items, profile_change);
     return result;
   }
 
   ReferenceSketch sketch_;
   Reading reading_;
-  std::vector<double> row_scale_;
+  // Of item i, for the piece that begins at column c: row_state_[i][c].
+  std::vector<std::vector<double>> row_state_;
 };
 
 }  // namespace sketchgrad::test

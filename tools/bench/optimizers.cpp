@@ -38,10 +38,10 @@ std::vector<Variant> variants(bool with_readings) {
                                 Reading::bucket_local, Reading::linear}) {
     all.push_back({"CS-MV " + to_string(reading), {sketch(reading), minimum(reading)}});
   }
-  all.push_back(
-      {"CS-MV trusted, mean_delta", {sketch(Reading::trusted), minimum(Reading::mean_delta)}});
-  all.push_back({"CS-MV mean_delta, row_scaled",
-                 {sketch(Reading::mean_delta), minimum(Reading::row_scaled)}});
+  for (const Reading reading : {Reading::mean_delta, Reading::trusted, Reading::wiener}) {
+    all.push_back({"CS-MV " + to_string(reading) + ", row_scaled",
+                   {sketch(reading), minimum(Reading::row_scaled)}});
+  }
   return all;
 }
 
@@ -53,8 +53,10 @@ double state_bytes(const StateDict& state, const std::string& name, int64_t dim,
   const double width = static_cast<double>(cells->second.size(1));
   // The expected number of buckets that `active` rows hash to.
   const double touched = width * -std::expm1(active * std::log1p(-1.0 / width));
-  const double scales = state.tensors.count(name + ".row_scale") > 0 ? 8.0 * active : 0.0;
-  return 8.0 * depth * touched * static_cast<double>(dim) + scales;
+  const auto row_state = state.tensors.find(name + ".row_state");
+  const double row_floats =
+      row_state == state.tensors.end() ? 0.0 : static_cast<double>(row_state->second.size(1));
+  return 8.0 * depth * touched * static_cast<double>(dim) + 8.0 * row_floats * active;
 }
 
 // A table and an optimizer for each variant, all stepping the same table.
