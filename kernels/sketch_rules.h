@@ -34,13 +34,27 @@ inline constexpr Slot kSlotSign = 0x80000000u;
 SG_HD int64_t slot_bucket(Slot slot) { return slot & ~kSlotSign; }
 SG_HD float slot_sign(Slot slot) { return (slot & kSlotSign) != 0 ? -1.0f : 1.0f; }
 
-// Hash family: 64 random bits a (seed, depth, row); the high half picks the bucket by
-// multiplication (Lemire 2019), so halving an even width maps bucket b to b / 2 and sketches can be
-// folded; the lowest bit is the sign.
+// Tables are hashed by blocks of rows where the sketch has buckets enough: the rows of a block lie
+// in one block of buckets, rotated by a random offset. Steps with many active rows then find their
+// buckets side by side in memory. Two rows of different blocks share a bucket with probability
+// 1 / width as ever, two of one block never do.
+inline constexpr int64_t kHashBlock = 32;
+inline constexpr int64_t kBlockedWidth = 1024;
+
+// Hash family: random bits (Philox) for a (seed, depth, row), or a (seed, depth, block). The first
+// word picks the bucket, or the block of buckets, by multiplication (Lemire 2019), so that halving
+// an even number of them maps b to b / 2 and sketches can be folded. A sign is one random bit. Of a
+// blocked width, what is left by division by 32 stays unused.
 SG_HD Slot sketch_slot(uint64_t seed, int depth_index, int64_t row, int64_t width) {
-  const Philox4 bits = philox(seed, static_cast<uint64_t>(depth_index), static_cast<uint64_t>(row));
-  const uint64_t bucket = (uint64_t{bits.v[0]} * static_cast<uint64_t>(width)) >> 32;
-  return static_cast<Slot>(bucket) | ((bits.v[1] & 1u) << 31);
+  const bool blocked = width >= kBlockedWidth;
+  const int64_t unit = blocked ? kHashBlock : 1;
+  const Philox4 bits =
+      philox(seed, static_cast<uint64_t>(depth_index), static_cast<uint64_t>(row / unit));
+  const uint64_t place = (uint64_t{bits.v[0]} * static_cast<uint64_t>(width / unit)) >> 32;
+  const uint32_t member = static_cast<uint32_t>(row % unit);
+  const uint32_t rotated = (member + bits.v[2]) % static_cast<uint32_t>(unit);
+  const uint32_t sign = (bits.v[1] >> member) & 1u;
+  return (static_cast<Slot>(place) * static_cast<uint32_t>(unit) + rotated) | (sign << 31);
 }
 
 // How the depths' readings of one element become one estimate.

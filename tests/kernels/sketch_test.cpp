@@ -59,55 +59,97 @@ double chi_square_z(const std::vector<int64_t>& counts) {
   return (std::cbrt(chi2 / k) - (1.0 - 2.0 / (9.0 * k))) / std::sqrt(2.0 / (9.0 * k));
 }
 
-TEST_CASE("buckets and signs of consecutive rows are uniform, jointly") {
-  for (const int64_t width : {2, 16, 999}) {
+// Widths of both kinds, unblocked and blocked.
+TEST_CASE("buckets and signs are uniform, jointly") {
+  for (const int64_t width : {2, 16, 999, 1024, 4096}) {
     for (const int depth : {0, 2}) {
-      std::vector<int64_t> counts(static_cast<size_t>(2 * width));
-      for (int64_t row = 0; row < 200000; ++row) {
-        const Slot slot = sketch_slot(42, depth, row, width);
-        REQUIRE(slot_bucket(slot) < width);
-        ++counts[static_cast<size_t>(2 * slot_bucket(slot) + (slot_sign(slot) < 0 ? 1 : 0))];
+      // One row of a block: the others follow it.
+      for (const int64_t member : {0, 5, 31}) {
+        std::vector<int64_t> counts(static_cast<size_t>(2 * width));
+        for (int64_t block = 0; block < 200000; ++block) {
+          const Slot slot = sketch_slot(42, depth, kHashBlock * block + member, width);
+          REQUIRE(slot_bucket(slot) < width);
+          ++counts[static_cast<size_t>(2 * slot_bucket(slot) + (slot_sign(slot) < 0 ? 1 : 0))];
+        }
+        CHECK(std::abs(chi_square_z(counts)) < 4.0);
       }
-      CHECK(std::abs(chi_square_z(counts)) < 4.0);
     }
   }
 }
 
 TEST_CASE("two rows collide with probability 1 / width, with independent signs") {
-  constexpr int64_t width = 8;
-  int64_t collisions = 0;
-  int64_t same_sign = 0;
-  constexpr int64_t trials = 100000;
-  for (int64_t seed = 0; seed < trials; ++seed) {
-    const Slot a = sketch_slot(static_cast<uint64_t>(seed), 1, 10, width);
-    const Slot b = sketch_slot(static_cast<uint64_t>(seed), 1, 11, width);
-    if (slot_bucket(a) != slot_bucket(b)) continue;
-    ++collisions;
-    same_sign += slot_sign(a) == slot_sign(b) ? 1 : 0;
+  for (const int64_t width : {int64_t{8}, kBlockedWidth}) {
+    for (const int64_t other : {45, 64, 1000}) {
+      int64_t collisions = 0;
+      int64_t same_sign = 0;
+      const int64_t trials = 12500 * width;
+      for (int64_t seed = 0; seed < trials; ++seed) {
+        const Slot a = sketch_slot(static_cast<uint64_t>(seed), 1, 10, width);
+        const Slot b = sketch_slot(static_cast<uint64_t>(seed), 1, other, width);
+        if (slot_bucket(a) != slot_bucket(b)) continue;
+        ++collisions;
+        same_sign += slot_sign(a) == slot_sign(b) ? 1 : 0;
+      }
+      const double p = 1.0 / static_cast<double>(width);
+      const double expected = p * static_cast<double>(trials);
+      CHECK(std::abs(collisions - expected) < 4.0 * std::sqrt(expected * (1.0 - p)));
+      CHECK(std::abs(same_sign - 0.5 * collisions) < 4.0 * std::sqrt(0.25 * collisions));
+    }
   }
-  const double p = 1.0 / width;
-  CHECK(std::abs(collisions - p * trials) < 4.0 * std::sqrt(trials * p * (1.0 - p)));
-  CHECK(std::abs(same_sign - 0.5 * collisions) < 4.0 * std::sqrt(0.25 * collisions));
+}
+
+TEST_CASE("the rows of a block share a block of buckets, each its own, with signs of their own") {
+  for (const int64_t width : {1024, 2000}) {      // 2000 is no multiple of 32
+    std::vector<int64_t> agreements(kHashBlock);  // with the sign of the block's first row
+    constexpr int64_t blocks = 20000;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const Slot first = sketch_slot(3, 0, kHashBlock * block, width);
+      std::vector<bool> taken(kHashBlock);
+      for (int64_t member = 0; member < kHashBlock; ++member) {
+        const Slot slot = sketch_slot(3, 0, kHashBlock * block + member, width);
+        CHECK(slot_bucket(slot) / kHashBlock == slot_bucket(first) / kHashBlock);
+        REQUIRE(slot_bucket(slot) < width);
+        taken[static_cast<size_t>(slot_bucket(slot) % kHashBlock)] = true;
+        agreements[static_cast<size_t>(member)] += slot_sign(slot) == slot_sign(first) ? 1 : 0;
+      }
+      CHECK(std::find(taken.begin(), taken.end(), false) == taken.end());
+    }
+    for (size_t member = 1; member < agreements.size(); ++member) {
+      CHECK(std::abs(agreements[member] - blocks / 2) < 4.5 * std::sqrt(blocks / 4.0));
+    }
+  }
 }
 
 TEST_CASE("depths and seeds are independent families") {
-  constexpr int64_t width = 16;
-  std::vector<int64_t> depths(width * width), seeds(width * width);
-  for (int64_t row = 0; row < 100000; ++row) {
-    const int64_t bucket = slot_bucket(sketch_slot(7, 0, row, width));
-    ++depths[static_cast<size_t>(bucket * width + slot_bucket(sketch_slot(7, 1, row, width)))];
-    ++seeds[static_cast<size_t>(bucket * width + slot_bucket(sketch_slot(8, 0, row, width)))];
+  for (const int64_t width : {int64_t{16}, kBlockedWidth}) {
+    // Of blocked sketches, the blocks of buckets.
+    const int64_t unit = width < kBlockedWidth ? 1 : kHashBlock;
+    const int64_t places = width / unit;
+    const auto place = [&](uint64_t seed, int depth, int64_t row) {
+      return slot_bucket(sketch_slot(seed, depth, row * unit, width)) / unit;
+    };
+    std::vector<int64_t> depths(static_cast<size_t>(places * places)), seeds(depths.size());
+    for (int64_t row = 0; row < 100000; ++row) {
+      const int64_t one = place(7, 0, row);
+      ++depths[static_cast<size_t>(one * places + place(7, 1, row))];
+      ++seeds[static_cast<size_t>(one * places + place(8, 0, row))];
+    }
+    CHECK(std::abs(chi_square_z(depths)) < 4.0);
+    CHECK(std::abs(chi_square_z(seeds)) < 4.0);
   }
-  CHECK(std::abs(chi_square_z(depths)) < 4.0);
-  CHECK(std::abs(chi_square_z(seeds)) < 4.0);
 }
 
-TEST_CASE("halving an even width halves every bucket") {
+TEST_CASE("halving an even number of buckets, or blocks of them, halves every place") {
   for (int64_t row = 0; row < 1000; ++row) {
     const Slot wide = sketch_slot(3, 1, row, 64);
     const Slot narrow = sketch_slot(3, 1, row, 32);
     CHECK(slot_bucket(narrow) == slot_bucket(wide) / 2);
     CHECK(slot_sign(narrow) == slot_sign(wide));
+    const Slot wide_blocks = sketch_slot(3, 1, row, 4096);
+    const Slot narrow_blocks = sketch_slot(3, 1, row, 2048);
+    CHECK(slot_bucket(narrow_blocks) / kHashBlock == slot_bucket(wide_blocks) / kHashBlock / 2);
+    CHECK(slot_bucket(narrow_blocks) % kHashBlock == slot_bucket(wide_blocks) % kHashBlock);
+    CHECK(slot_sign(narrow_blocks) == slot_sign(wide_blocks));
   }
 }
 
