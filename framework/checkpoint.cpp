@@ -193,7 +193,7 @@ class Reader {
     size_ = static_cast<uint64_t>(info.st_size);
   }
 
-  StateDict load() {
+  StateDict load(const std::function<bool(const std::string& name)>& wanted) {
     const json header = parse_header(read_header());
     StateDict state;
     state.source = path_;
@@ -207,6 +207,7 @@ class Reader {
     }
     check_layout(entries);
     for (const Entry& entry : entries) {
+      if (wanted && !wanted(entry.name)) continue;
       const Tensor tensor =
           Tensor::empty(entry.shape, {Category::parameter, entry.name}, entry.dtype);
       read(data_begin_ + entry.begin, tensor.raw(), entry.end - entry.begin);
@@ -439,7 +440,10 @@ void save_safetensors(const std::string& path, const StateDict& state) {
   file.commit();
 }
 
-StateDict load_safetensors(const std::string& path) { return Reader(path).load(); }
+StateDict load_safetensors(const std::string& path,
+                           const std::function<bool(const std::string& name)>& wanted) {
+  return Reader(path).load(wanted);
+}
 
 void save_parameters(const Module& module, StateDict& state) {
   for (const Parameter* parameter : module.parameters()) {

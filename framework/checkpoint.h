@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -37,7 +38,9 @@ struct StateDict {
 void save_safetensors(const std::string& path, const StateDict& state);
 // Reads and checks everything (lengths, offsets, overlaps, types, shapes, JSON) before it
 // allocates; throws DataError naming what is wrong. Tensors get the category parameter on the CPU.
-StateDict load_safetensors(const std::string& path);
+// Those that `wanted` does not accept are checked but not read; without it all are.
+StateDict load_safetensors(const std::string& path,
+                           const std::function<bool(const std::string& name)>& wanted = {});
 
 // Parameter values under their names; loading requires every parameter and shape to match.
 void save_parameters(const Module&, StateDict&);

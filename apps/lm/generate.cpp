@@ -101,7 +101,7 @@ std::string generate(TrainedModel& trained, const GenerateSettings& settings) {
 
 void print_generated(const GenerateSettings& settings) {
   const ThreadLimit threads(settings.threads);
-  TrainedModel trained(load_safetensors(checkpoint_file(settings.checkpoint)));
+  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)));
   fmt::print("{}\n", generate(trained, settings));
 }
 

@@ -31,7 +31,7 @@ void add_options(CLI::App& command, EvalSettings& settings) {
 bool score_text(const EvalSettings& settings) {
   if (!settings.report.empty()) check_writable(settings.report);
   const ThreadLimit threads(settings.threads);
-  TrainedModel trained(load_safetensors(checkpoint_file(settings.checkpoint)));
+  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)));
   const Tensor ids = read_text(settings.data, trained.vocabulary);
   const StopSignal stop;
   const auto mean =

@@ -93,6 +93,11 @@ void LanguageModelTask::load(const StateDict& state) {
       state_, [&](const std::string& name, const Tensor& tensor) { state.copy_to(name, tensor); });
 }
 
+StateDict load_without_optimizer(const std::string& checkpoint) {
+  return load_safetensors(checkpoint,
+                          [](const std::string& name) { return !name.starts_with("optimizer."); });
+}
+
 TrainedModel::TrainedModel(const StateDict& state)
     : vocabulary(Vocabulary::load(state, kVocabularyPrefix)), model(model_options(state), 0) {
   if (vocabulary.size() != model.options().vocabulary) {

@@ -38,6 +38,9 @@ class LanguageModelTask final : public TrainingTask {
   Segment segment_;
 };
 
+// A checkpoint without its optimizer's state, of which only training has use.
+StateDict load_without_optimizer(const std::string& checkpoint);
+
 // What a checkpoint holds for those who only use the model.
 struct TrainedModel {
   explicit TrainedModel(const StateDict& state);

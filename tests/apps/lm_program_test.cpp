@@ -151,7 +151,7 @@ pid_t start(const std::string& arguments, const std::string& output) {
   return child;
 }
 
-TEST_CASE("lm program: a signal ends it after a checkpoint, with exit code 130") {
+TEST_CASE("lm program: a signal ends it after a checkpoint, with exit code 130, and it can go on") {
   const Run run;
   const std::string checkpoint = run.folder / "run";
   const std::string metrics = run.folder / "metrics";
@@ -170,7 +170,17 @@ TEST_CASE("lm program: a signal ends it after a checkpoint, with exit code 130")
   REQUIRE(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 130);
   CHECK(read_whole(output).find("--resume") != std::string::npos);
-  CHECK(std::filesystem::exists(checkpoint + "/latest.safetensors"));
+
+  // Wherever it was stopped, it goes on as if it had not been.
+  const int64_t done =
+      load_safetensors(checkpoint + "/latest.safetensors").integer("optimizer.steps");
+  REQUIRE(done > 0);
+  const std::string few = run.small() + " --eval-every 100000000 --log-every 1 --steps " +
+                          std::to_string(done + 3) + " --checkpoint ";
+  CHECK(run.lm(few + checkpoint + " --resume").code == 0);
+  CHECK(run.lm(few + (run.folder / "whole")).code == 0);
+  CHECK(same_bits(load_safetensors(checkpoint + "/latest.safetensors"),
+                  load_safetensors((run.folder / "whole") + "/latest.safetensors")));
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <string>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
@@ -26,7 +25,7 @@ struct Fixture {
     settings.valid = folder.file("valid", generated_text(60, 1500, 2));
     settings.test = folder.file("test", generated_text(60, 1500, 3));
     settings.cache = folder / "cache";
-    settings.model.embedding_dim = 32;
+    settings.model.embedding_dim = 72;
     settings.model.hidden = 24;
     settings.bptt = 12;
     settings.batch = 16;
@@ -49,17 +48,6 @@ void use_sketches(TrainSettings& settings) {
   settings.optimizer.moment2 = "sketch:0.3";
 }
 
-bool same_bits(const StateDict& a, const StateDict& b) {
-  if (a.tensors.size() != b.tensors.size()) return false;
-  for (const auto& [name, tensor] : a.tensors) {
-    const auto other = b.tensors.find(name);
-    if (other == b.tensors.end() || other->second.shape() != tensor.shape()) return false;
-    const auto bytes = static_cast<size_t>(tensor.bytes());
-    if (std::memcmp(tensor.raw(), other->second.raw(), bytes) != 0) return false;
-  }
-  return true;
-}
-
 TEST_CASE("lm train: the same bits with one and two threads") {
   Fixture fixture;
   for (const bool sketched : {false, true}) {
@@ -78,19 +66,23 @@ TEST_CASE("lm train: the same bits with one and two threads") {
 
 TEST_CASE("lm train: a resumed run goes on bit for bit") {
   Fixture fixture;
-  for (const bool sketched : {false, true}) {
-    CAPTURE(sketched);
+  for (const std::string name : {"dense", "sketch", "tied and projected"}) {
+    CAPTURE(name);
     TrainSettings settings = fixture.settings;
     settings.run.schedule = "plateau:0.5,1";
     settings.run.eval_every = 5;
-    if (sketched) use_sketches(settings);
-    const std::string name = sketched ? "sketch" : "dense";
-    const StateDict whole = fixture.trained(settings, name + "_whole");
+    if (name != "dense") use_sketches(settings);
+    if (name == "tied and projected") {
+      settings.model.tie = true;
+      settings.model.projection = settings.model.embedding_dim;
+      settings.run.checkpoint_every = 3;
+    }
+    const StateDict whole = fixture.trained(settings, name + " whole");
     settings.steps = 10;
-    fixture.trained(settings, name + "_parts");
+    fixture.trained(settings, name + " parts");
     settings.steps = fixture.settings.steps;
     settings.run.resume = true;
-    const StateDict parts = fixture.trained(settings, name + "_parts");
+    const StateDict parts = fixture.trained(settings, name + " parts");
     CHECK(same_bits(whole, parts));
     for (const char* key : {"rng.offset", "optimizer.steps", "schedule.factor", "schedule.best"}) {
       CHECK(whole.text(key) == parts.text(key));
@@ -196,7 +188,7 @@ TEST_CASE("lm train: every rule, tied and projected models, one table sketched")
   TrainSettings tied = settings;
   use_sketches(tied);
   tied.model.tie = true;
-  tied.model.projection = 32;
+  tied.model.projection = tied.model.embedding_dim;
   const StateDict state = fixture.trained(tied, "tied");
   CHECK(state.tensors.contains("optimizer.embedding.weight.first.cells"));
   CHECK_FALSE(state.tensors.contains("softmax.weight"));

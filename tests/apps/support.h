@@ -9,11 +9,14 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+
+#include "sketchgrad/framework/checkpoint.h"
 
 namespace sketchgrad::apps {
 
@@ -91,6 +94,17 @@ inline std::string generated_text(int64_t lines, uint32_t words, uint32_t seed =
     text += "\n";
   }
   return text;
+}
+
+inline bool same_bits(const StateDict& a, const StateDict& b) {
+  if (a.tensors.size() != b.tensors.size()) return false;
+  for (const auto& [name, tensor] : a.tensors) {
+    const auto other = b.tensors.find(name);
+    if (other == b.tensors.end() || other->second.shape() != tensor.shape()) return false;
+    const auto bytes = static_cast<size_t>(tensor.bytes());
+    if (std::memcmp(tensor.raw(), other->second.raw(), bytes) != 0) return false;
+  }
+  return true;
 }
 
 struct CommandResult {

@@ -124,6 +124,23 @@ TEST_CASE("tensors of a file are parameters under their names") {
   CHECK(allocator().current()[Category::parameter] - before == 6 * 4 + 3 * 4 + 2 * 8 + 4);
 }
 
+TEST_CASE("tensors that nobody wants are not read, though checked") {
+  const Folder folder;
+  save_safetensors(folder.file("state"), example());
+  const auto is_weight = [](const std::string& name) { return name == "weight"; };
+  const int64_t before = allocator().current()[Category::parameter];
+  const StateDict loaded = load_safetensors(folder.file("state"), is_weight);
+  CHECK(allocator().current()[Category::parameter] - before == 6 * 4);
+  CHECK(loaded.tensors.size() == 1);
+  CHECK(loaded.tensors.at("weight").to_vector<float>() ==
+        example().tensors.at("weight").to_vector<float>());
+  CHECK(loaded.metadata == example().metadata);
+  std::string bytes = read_bytes(folder.file("state"));
+  bytes.pop_back();
+  write_bytes(folder.file("short"), bytes);
+  CHECK_THROWS_AS(load_safetensors(folder.file("short"), is_weight), DataError);
+}
+
 TEST_CASE("the data begins at a multiple of 8 and wide types come first") {
   const Folder folder;
   save_safetensors(folder.file("state"), example());
@@ -436,7 +453,7 @@ assert entries["none"]["shape"] == [0, 4] and entries["scalar"]["shape"] == []
 
 TEST_CASE("Python's safetensors opens the file") {
   if (std::system("python3 -c 'import safetensors' 2>/dev/null") != 0) {
-    MESSAGE("skipped: python3 has no safetensors package");
+    MESSAGE("SKIPPED: python3 has no safetensors package");
     return;
   }
   const Folder folder;
@@ -450,7 +467,7 @@ entries = dict(safetensors.deserialize(open(sys.argv[1], "rb").read()))
 
 TEST_CASE("a reader written from the format's description opens the file") {
   if (std::system("python3 -c '' 2>/dev/null") != 0) {
-    MESSAGE("skipped: no python3");
+    MESSAGE("SKIPPED: no python3");
     return;
   }
   const Folder folder;
