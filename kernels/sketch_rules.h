@@ -91,7 +91,7 @@ enum class RowWeights : uint8_t {
               // disagreement of the depths (depth_trust)
   by_power,   // the same with the trust of a Wiener filter (wiener_trust), from the power of x that
               // is tracked with the row
-  by_scale,   // the sketch holds profiles v / rho, rho is kept with the row (profile_weights)
+  by_scale,   // the sketch holds shapes, the scale is kept with the row (profile_weights)
 };
 // mass is the sum of the weights that the exact rule gives to all inputs so far, previous_mass the
 // same one step earlier. So each gradient keeps its full weight over time, whatever the sketch
@@ -134,20 +134,22 @@ SG_HD float wiener_power(float row_power, const Accumulate& rule, float trust, f
   return power > 0.0f ? power : 0.0f;
 }
 
-// Weights of a sketch of profiles v / rho, where rho follows the mean input of a row's piece:
-// rho_new = gamma rho + c mean_u. The change of the profile is estimate_weight e + input_weight u,
-// the new value decay e + c u.
+// Weights of a sketch of profiles. With the row's piece goes its scale rho, which follows the mean
+// input; a bucket holds a sum of its rows' inputs, each divided by its mean, and what it reads
+// relative to its own mean is the shape that its rows have in common:
+//   new value = gamma rho e / mean(e) + c u,   the bucket takes u / mean(u).
 struct ProfileWeights {
-  float decay;            // gamma rho
-  float estimate_weight;  // gamma rho / rho_new - 1
-  float input_weight;     // c / rho_new
+  float decay;         // gamma rho / mean(e)
+  float input_weight;  // 1 / mean(u)
 };
-// Advances rho. The weights of the change are 0 where rho_new is too small to divide by.
-SG_HD ProfileWeights profile_weights(float& rho, const Accumulate& rule, float mean_input) {
+// Advances rho. A weight is 0 where it would have to be divided by 0.
+SG_HD ProfileWeights profile_weights(float& rho, const Accumulate& rule, float mean_input,
+                                     float mean_estimate) {
+  constexpr float kSmallest = 1e-35f;  // so that inverses stay finite
   const float kept = rule.decay * rho;
   rho = kept + rule.scale * mean_input;
-  if (!(rho > 1e-35f)) return {kept, 0.0f, 0.0f};
-  return {kept, kept / rho - 1.0f, rule.scale / rho};
+  return {mean_estimate > kSmallest ? kept / mean_estimate : 0.0f,
+          mean_input > kSmallest ? 1.0f / mean_input : 0.0f};
 }
 
 // What a step does with a sketch; every reading (optim/memory_spec.h) is a choice of these. With

@@ -255,6 +255,7 @@ struct SketchWalk {
     Lanes power{};
     Lanes cross{};
     Lanes input{};
+    Lanes sum{};
     for (int64_t c = 0; c < columns; c += kLanes) {
       Lanes v[kDepth];
       for (int j = 0; j < kDepth; ++j) {
@@ -274,10 +275,11 @@ struct SketchWalk {
         cross += combined * gradients;
       }
       power += combined * combined;
+      sum += combined;
     }
     float decay = rule.decay;
     float scale = rule.scale;
-    float estimate_weight = step.estimate_weight;
+    const float estimate_weight = step.estimate_weight;
     float input_weight = step.input_weight;
     if constexpr (kWeights == RowWeights::by_depths) {
       decay *= depth_trust(sum_lanes(noise) / (kDepth * (kDepth - 1)), sum_lanes(power));
@@ -288,10 +290,10 @@ struct SketchWalk {
       decay *= trust;
       scale = step.mass - decay * step.previous_mass;
     } else if constexpr (kWeights == RowWeights::by_scale) {
+      const float share = 1.0f / static_cast<float>(columns);
       const ProfileWeights weights =
-          profile_weights(*row_state, rule, sum_lanes(input) / static_cast<float>(columns));
+          profile_weights(*row_state, rule, sum_lanes(input) * share, sum_lanes(sum) * share);
       decay = weights.decay;
-      estimate_weight = weights.estimate_weight;
       input_weight = weights.input_weight;
     }
     Lanes change[kWidestPiece / kLanes];

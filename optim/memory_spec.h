@@ -16,7 +16,7 @@ namespace sketchgrad {
 //   linear        decay old (all buckets) + scale sum u    e + delta
 //   trusted       + mean of deltas                         trust-weighted
 //   wiener        decay old + scale sum u                  trust-weighted
-//   row_scaled    + mean of profile changes                rho decay e + scale u
+//   row_scaled    decay old + sum of u / mean(u)           rho decay e / mean(e) + scale u
 // requery is Algorithms 2-4 of Spring et al. 2019 for a batch; bucket_local is what their published
 // code computes, less its races. The last three (this project; kernels/sketch_rules.h) weigh each
 // piece of a row's columns: `trusted` by how far the depths disagree, `wiener` by the power of the

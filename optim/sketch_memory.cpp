@@ -106,7 +106,8 @@ kernels::SketchStep SketchMemory::choices(const kernels::Accumulate& accumulate,
       step.rows = kernels::RowWeights::by_power;
       break;
     case Reading::row_scaled:
-      step.mean = true;
+      step.estimate_weight = 0.0f;
+      step.cell_keep = decay;
       step.combine = kernels::Combine::mean;
       step.rows = kernels::RowWeights::by_scale;
       break;

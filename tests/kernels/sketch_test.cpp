@@ -401,6 +401,55 @@ TEST_CASE("the Wiener filter's trust is the signal's share of the power") {
   CHECK(wiener_power(1.0f, {0.9f, 0.1f, false}, 1.0f, -100.0f, 1.0f) == 0.0f);
 }
 
+TEST_CASE("by scale, the mean of a row is exact whatever shares its bucket") {
+  const Geometry g{1, 1, 33, 2};  // one bucket for both rows
+  std::vector<float> scales(8, 0.0f);
+  std::vector<float> cells(33, 0.0f);
+  const SketchStep step{.accumulate = {0.9f, 0.1f, true},
+                        .combine = Combine::mean,
+                        .input_weight = 1.0f,
+                        .cell_keep = 0.9f,
+                        .rows = RowWeights::by_scale};
+  double expected[2] = {};
+  for (uint32_t t = 0; t < 20; ++t) {
+    std::vector<float> gradient = normals(2 * 33, t);
+    for (size_t c = 0; c < 33; ++c) gradient[33 + c] *= 1000.0f;
+    const Stepped out = step_sketch(g, cells, step, gradient, contiguous(scales.data(), 8, 1));
+    cells = out.cells;
+    for (size_t r = 0; r < 2; ++r) {
+      double input = 0.0;
+      double value = 0.0;
+      for (size_t c = r * 33; c < (r + 1) * 33; ++c) {
+        input += static_cast<double>(gradient[c]) * gradient[c] / 33;
+        value += static_cast<double>(out.values[c]) / 33;
+      }
+      expected[r] = 0.9 * expected[r] + 0.1 * input;
+      CHECK(value == doctest::Approx(expected[r]).epsilon(1e-5));
+    }
+  }
+}
+
+TEST_CASE("by scale, a new row does not overwrite the shape of its bucket") {
+  constexpr size_t dim = 16;
+  std::vector<float> scales(8, 0.0f);
+  std::vector<float> cells(dim, 0.0f);
+  const SketchStep step{.accumulate = {0.99f, 0.01f, true},
+                        .combine = Combine::mean,
+                        .input_weight = 1.0f,
+                        .cell_keep = 0.99f,
+                        .rows = RowWeights::by_scale};
+  const std::vector<float> flat(dim, 1.0f);
+  for (int t = 0; t < 50; ++t) {
+    cells = step_sketch({1, 1, dim, 1}, cells, step, flat, contiguous(scales.data(), 5, 1)).cells;
+  }
+  std::vector<float> gradient(2 * dim, 1.0f);
+  std::fill(gradient.begin() + dim + 1, gradient.end(), 0.0f);  // the new row: one column alone
+  cells = step_sketch({1, 1, dim, 2}, cells, step, gradient, contiguous(scales.data(), 8, 1)).cells;
+  float mean = 0.0f;
+  for (const float cell : cells) mean += cell / dim;
+  for (size_t c = 1; c < dim; ++c) CHECK(cells[c] > 0.95f * mean);
+}
+
 TEST_CASE("pieces of a row are about equal, few, and no wider than they may be") {
   for (int64_t dim = 1; dim <= 5000; ++dim) {
     const int64_t columns = sketch_piece_columns(dim);

@@ -252,7 +252,37 @@ class ReferenceMemory {
         result[e][c] = trust * decay * old[e][c] + (now - trust * decay * before) * inputs[e][c];
       }
     });
-    // Each touched bucket decays once and takes the sum of its rows' inputs.
+    decay_and_add(items, inputs, decay, scale);
+    return result;
+  }
+
+  Values row_scaled(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
+                    double decay, double scale) {
+    Values result = old;
+    Values profiles = inputs;
+    for_each_piece(items, [&](size_t e, size_t begin, size_t end) {
+      const double columns = static_cast<double>(end - begin);
+      double mean_input = 0.0;
+      double mean_estimate = 0.0;
+      for (size_t c = begin; c < end; ++c) {
+        mean_input += inputs[e][c] / columns;
+        mean_estimate += old[e][c] / columns;
+      }
+      double& rho = row_state_[static_cast<size_t>(items[e])][begin];
+      for (size_t c = begin; c < end; ++c) {
+        const double shape = mean_estimate > 0.0 ? old[e][c] / mean_estimate : 0.0;
+        result[e][c] = decay * rho * shape + scale * inputs[e][c];
+        profiles[e][c] = mean_input > 0.0 ? inputs[e][c] / mean_input : 0.0;
+      }
+      rho = decay * rho + scale * mean_input;
+    });
+    decay_and_add(items, profiles, decay, 1.0);
+    return result;
+  }
+
+  // Each touched bucket decays once and takes the sum of its rows' values.
+  void decay_and_add(const std::vector<int64_t>& items, const Values& values, double decay,
+                     double scale) {
     for (int j = 0; j < sketch_.depth; ++j) {
       std::vector<bool> touched(static_cast<size_t>(sketch_.width));
       for (const int64_t item : items) touched[static_cast<size_t>(sketch_.h(j, item))] = true;
@@ -262,30 +292,10 @@ class ReferenceMemory {
         }
         for (size_t e = 0; e < items.size(); ++e) {
           sketch_.cell(j, sketch_.h(j, items[e]), c) +=
-              sketch_.s(j, items[e]) * scale * inputs[e][static_cast<size_t>(c)];
+              sketch_.s(j, items[e]) * scale * values[e][static_cast<size_t>(c)];
         }
       }
     }
-    return result;
-  }
-
-  Values row_scaled(const std::vector<int64_t>& items, const Values& old, const Values& inputs,
-                    double decay, double scale) {
-    Values result = old;
-    Values profile_change = old;
-    for_each_piece(items, [&](size_t e, size_t begin, size_t end) {
-      double mean = 0.0;
-      for (size_t c = begin; c < end; ++c) mean += inputs[e][c] / static_cast<double>(end - begin);
-      double& rho = row_state_[static_cast<size_t>(items[e])][begin];
-      const double rho_old = rho;
-      rho = decay * rho_old + scale * mean;
-      for (size_t c = begin; c < end; ++c) {
-        result[e][c] = decay * rho_old * old[e][c] + scale * inputs[e][c];
-        profile_change[e][c] = rho > 0.0 ? result[e][c] / rho - old[e][c] : 0.0;
-      }
-    });
-    write_mean(items, profile_change);
-    return result;
   }
 
   ReferenceSketch sketch_;
