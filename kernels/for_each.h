@@ -11,8 +11,9 @@
 namespace sketchgrad::kernels {
 
 // Loop policies. *_impl.h is templated on one of them; SerialPolicy is the oracle in tests,
-// TbbPolicy (tbb_policy.h) the CPU backend, and cuda_policy.cuh holds the CUDA one. All split work
-// by shape alone, never by the number of threads, so results do not depend on it.
+// TbbPolicy (tbb_policy.h) the CPU backend, and cuda_policy.cuh holds the CUDA one. Results do not
+// depend on the number of threads: all split work by shape alone, or (for_each_span) in blocks that
+// come out the same in whatever span they are.
 
 struct SerialPolicy {
   template <class Body>  // body(block)

@@ -15,6 +15,7 @@ namespace sketchgrad::kernels {
 struct SketchPlan {
   int64_t rows = 0;
   int32_t depth = 0;
+  int64_t width = 0;
   const Slot* slots = nullptr;  // [depth, rows]
   std::array<Groups, kMaxSketchDepth> groups;
 };

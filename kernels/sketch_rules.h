@@ -37,7 +37,8 @@ SG_HD float slot_sign(Slot slot) { return (slot & kSlotSign) != 0 ? -1.0f : 1.0f
 // Tables are hashed by blocks of rows where the sketch has buckets enough: the rows of a block lie
 // in one block of buckets, rotated by a random offset. Steps with many active rows then find their
 // buckets side by side in memory. Two rows of different blocks share a bucket with probability
-// 1 / width as ever, two of one block never do.
+// 1 / width as ever (of a width that is no multiple of 32 the rest is not used), two of one block
+// never do.
 inline constexpr int64_t kHashBlock = 32;
 inline constexpr int64_t kBlockedWidth = 1024;
 
@@ -91,7 +92,7 @@ enum class RowWeights : uint8_t {
               // disagreement of the depths (depth_trust)
   by_power,   // the same with the trust of a Wiener filter (wiener_trust), from the power of x that
               // is tracked with the row
-  by_scale,   // the sketch holds shapes, the scale is kept with the row (profile_weights)
+  by_scale,   // the sketch holds shapes, the scale is kept with the row (shape_weights)
 };
 // mass is the sum of the weights that the exact rule gives to all inputs so far, previous_mass the
 // same one step earlier. So each gradient keeps its full weight over time, whatever the sketch
@@ -115,7 +116,7 @@ inline constexpr float kTrustMargin = 3.0f;
 //   trust = clamp(1 - kTrustMargin * noise / power, 0, 1).
 // Readings in full agreement are trusted fully, zeros included.
 SG_HD float depth_trust(float noise, float power) {
-  if (!(noise > 0.0f)) return 1.0f;
+  if (noise == 0.0f) return 1.0f;
   const float trust = 1.0f - kTrustMargin * noise / power;
   return trust > 0.0f ? trust : 0.0f;
 }
@@ -134,21 +135,23 @@ SG_HD float wiener_power(float row_power, const Accumulate& rule, float trust, f
   return power > 0.0f ? power : 0.0f;
 }
 
-// Weights of a sketch of profiles. With the row's piece goes its scale rho, which follows the mean
+// Weights of a sketch of shapes. With the row's piece goes its scale rho, which follows the mean
 // input; a bucket holds a sum of its rows' inputs, each divided by its mean, and what it reads
 // relative to its own mean is the shape that its rows have in common:
 //   new value = gamma rho e / mean(e) + c u,   the bucket takes u / mean(u).
-struct ProfileWeights {
-  float decay;         // gamma rho / mean(e)
-  float input_weight;  // 1 / mean(u)
+struct ShapeWeights {
+  float decay;  // gamma rho / mean(e)
+  float flat;   // gamma rho where the bucket holds no shape, else 0: the same for all columns
+  float input_weight;  // 1 / mean(u), or 0 where there is no input
 };
-// Advances rho. A weight is 0 where it would have to be divided by 0.
-SG_HD ProfileWeights profile_weights(float& rho, const Accumulate& rule, float mean_input,
-                                     float mean_estimate) {
+// Advances rho.
+SG_HD ShapeWeights shape_weights(float& rho, const Accumulate& rule, float mean_input,
+                                 float mean_estimate) {
   constexpr float kSmallest = 1e-35f;  // so that inverses stay finite
   const float kept = rule.decay * rho;
   rho = kept + rule.scale * mean_input;
-  return {mean_estimate > kSmallest ? kept / mean_estimate : 0.0f,
+  const bool has_shape = mean_estimate > kSmallest;
+  return {has_shape ? kept / mean_estimate : 0.0f, has_shape ? 0.0f : kept,
           mean_input > kSmallest ? 1.0f / mean_input : 0.0f};
 }
 

@@ -209,11 +209,12 @@ struct SketchWalk {
     for (int32_t j = 0; j < kDepth; ++j) {
       const Slot place = slot(j, r);
       const SketchTurns::Entry entry = turns->entry(j, r);
+      const bool shared = entry.turn != Turn::only;
       const int64_t sum = turns->sum_index(j, entry);
       const float members =
           entry.turn == Turn::last ? static_cast<float>(turns->members(sum)) : 1.0f;
       buckets[j] = {state.sketch.bucket(j, slot_bucket(place)),
-                    sums + sum * state.sketch.dim,
+                    shared ? sums + sum * state.sketch.dim : nullptr,
                     entry.turn,
                     step.with_signs ? slot_sign(place) : 1.0f,
                     step.cell_keep + members * step.cell_decay,
@@ -238,7 +239,7 @@ struct SketchWalk {
       }
       for (Bucket& bucket : buckets) {
         bucket.cells += columns;
-        bucket.sum += columns;
+        if (bucket.turn != Turn::only) bucket.sum += columns;
       }
       if (row_state != nullptr) ++row_state;
     }
@@ -279,6 +280,7 @@ struct SketchWalk {
     }
     float decay = rule.decay;
     float scale = rule.scale;
+    float flat = 0.0f;
     const float estimate_weight = step.estimate_weight;
     float input_weight = step.input_weight;
     if constexpr (kWeights == RowWeights::by_depths) {
@@ -291,9 +293,10 @@ struct SketchWalk {
       scale = step.mass - decay * step.previous_mass;
     } else if constexpr (kWeights == RowWeights::by_scale) {
       const float share = 1.0f / static_cast<float>(columns);
-      const ProfileWeights weights =
-          profile_weights(*row_state, rule, sum_lanes(input) * share, sum_lanes(sum) * share);
+      const ShapeWeights weights =
+          shape_weights(*row_state, rule, sum_lanes(input) * share, sum_lanes(sum) * share);
       decay = weights.decay;
+      flat = weights.flat;
       input_weight = weights.input_weight;
     }
     Lanes change[kWidestPiece / kLanes];
@@ -302,7 +305,7 @@ struct SketchWalk {
       const Lanes u = rule.squared ? gradients * gradients : gradients;
       const Lanes old = estimate[c / kLanes];
       change[c / kLanes] = estimate_weight * old + input_weight * u;
-      store_lanes<kFull>(decay * old + scale * u, value + c, columns - c);
+      store_lanes<kFull>(decay * old + scale * u + flat, value + c, columns - c);
     }
     if (!write) return;
     for (const Bucket& bucket : buckets) bucket.template take_in<kFull>(change, columns);

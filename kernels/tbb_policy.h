@@ -1,8 +1,9 @@
 #pragma once
 
-#include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #if defined(__SANITIZE_THREAD__)
@@ -51,13 +52,8 @@ struct TbbPolicy {
   }
   template <class Body>  // body(first, last)
   static void for_each_span(int64_t blocks, const Body& body) {
-    ForkJoin fork_join;
-    tbb::parallel_for(
-        tbb::blocked_range<int64_t>(0, blocks),
-        [&](const tbb::blocked_range<int64_t>& span) {
-          fork_join.task([&] { body(span.begin(), span.end()); });
-        },
-        tbb::static_partitioner());
+    const int64_t spans = std::min<int64_t>(blocks, tbb::this_task_arena::max_concurrency());
+    for_each_block(spans, [&](int64_t s) { body(s * blocks / spans, (s + 1) * blocks / spans); });
   }
 };
 

@@ -18,9 +18,25 @@ void check_sketch(const char* name, const SketchState& state, ConstMatrix gradie
   if (sketch.dim != gradient.cols) {
     refuse(op, "{} has {} columns, gradient has {}", name, sketch.dim, gradient.cols);
   }
-  if (state.plan->rows != gradient.rows || state.plan->depth != sketch.depth) {
-    refuse(op, "{} of depth {} has a plan for {} rows and depth {}, gradient has {} rows", name,
-           sketch.depth, state.plan->rows, state.plan->depth, gradient.rows);
+  if (sketch.stride < sketch.dim) {
+    refuse(op, "{} has rows of {} columns {} apart", name, sketch.dim, sketch.stride);
+  }
+  const SketchPlan& plan = *state.plan;
+  if (plan.rows != gradient.rows || plan.depth != sketch.depth || plan.width != sketch.width) {
+    refuse(op, "{} [{}, {}] has a plan for {} rows and [{}, {}], gradient has {} rows", name,
+           sketch.depth, sketch.width, plan.rows, plan.depth, plan.width, gradient.rows);
+  }
+  const RowWeights weights = state.step.rows;
+  const bool by_scale = weights == RowWeights::by_scale;
+  if ((weights == RowWeights::by_depths || weights == RowWeights::by_power) &&
+      state.step.combine != Combine::median) {
+    refuse(op, "{} weighs medians, it cannot combine readings otherwise", name);
+  }
+  if (by_scale && state.step.combine != Combine::mean) {
+    refuse(op, "{} weighs means, it cannot combine readings otherwise", name);
+  }
+  if ((by_scale || weights == RowWeights::by_power) && state.step.accumulate.squared != by_scale) {
+    refuse(op, "scales go with squared inputs and powers with plain ones, {} has the other", name);
   }
   if (state.step.rows == RowWeights::by_depths && sketch.depth < 2) {
     refuse(op, "{} of depth {} has no second reading to compare with", name, sketch.depth);

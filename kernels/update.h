@@ -17,8 +17,8 @@ using StateAccess = std::variant<NoState, DenseState, SketchState>;
 //   parameter(id, c) = rule(parameter(id, c), g, x1, x2),
 // x1 and x2 the new values of the two auxiliary variables. ids must be distinct. Shapes: parameter
 // [table rows, D], gradient [K, D]; the views of the accesses have D columns too, and the plan of a
-// sketch K rows. Workspace of a sketch: a row of up to 256 columns for each bucket that several
-// rows share (of up to 512, where D is over 1024).
+// sketch K rows. Workspace of a sketch: D floats for each bucket that several active rows share,
+// and 8 bytes for each active row and depth.
 void update_rows(const Exec&, const UpdateRule& rule, const StateAccess& first,
                  const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
                  Matrix parameter);

@@ -152,6 +152,7 @@ template <class Policy>
 void update_sketched_rows_impl(const Policy&, const Exec& exec, const UpdateRule& rule,
                                const StateAccess& first, const StateAccess& second,
                                const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
+  if (gradient.cols == 0) return;
   const StepSums first_sums(exec, first, gradient.cols);
   const StepSums second_sums(exec, second, gradient.cols);
   const int64_t piece = sketch_piece_columns(gradient.cols);

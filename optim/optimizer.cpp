@@ -40,8 +40,11 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
           moment, parameter.name, moment, accumulate->decay);
   }
   const auto* sketch = std::get_if<CountSketch>(&spec);
+  const auto* minimum = std::get_if<CountMin>(&spec);
+  const bool linear = (sketch != nullptr && sketch->reading == Reading::linear) ||
+                      (minimum != nullptr && minimum->reading == Reading::linear);
   check(
-      accumulate->decay > 0.0f || sketch == nullptr || sketch->reading != Reading::linear,
+      !linear || accumulate->decay > 0.0f,
       "[optimizer] reading linear of the {} moment of {} needs a decay above 0; without decay the "
       "moment needs no memory",
       moment, parameter.name);

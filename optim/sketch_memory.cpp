@@ -12,6 +12,10 @@ namespace {
 // Where the linear reading multiplies its pending decay into the cells, long before floats run out.
 constexpr double kSmallestCellScale = 1e-12;
 
+// Of checkpoints: which row lives in which cell, and what the cells of a reading hold. 2: rows are
+// hashed by blocks, row_scaled keeps shapes.
+constexpr int64_t kLayout = 2;
+
 // The weights that x <- decay x + scale u has given to `steps` inputs, added up.
 float mass_after(const kernels::Accumulate& accumulate, int64_t steps) {
   const double decay = accumulate.decay;
@@ -27,12 +31,13 @@ SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double rat
   const double rows = static_cast<double>(context.rows);
   const double dim = static_cast<double>(context.dim);
   const double bucket_floats = depth * dim;
-  const double width = std::floor((ratio * rows * dim - rows * row_floats) / bucket_floats);
+  double width = std::floor((ratio * rows * dim - rows * row_floats) / bucket_floats);
   check(width >= 1.0,
         "[sketch] ratio {} of {} [{}, {}] leaves no bucket at depth {}; the smallest that works is "
         "{:.6f}",
         ratio, context.name, context.rows, context.dim, depth,
         (std::ceil((bucket_floats + rows * row_floats) / (rows * dim) * 1e6) + 1.0) / 1e6);
+  if (width >= kernels::kBlockedWidth) width -= std::fmod(width, kernels::kHashBlock);
   return {depth, static_cast<int64_t>(width), context.hash_seed};
 }
 
@@ -134,6 +139,7 @@ std::vector<std::pair<std::string, Tensor>> SketchMemory::tensors() const {
 }
 
 void SketchMemory::save(StateDict& state, const std::string& prefix) const {
+  state.set_integer(prefix + "layout", kLayout);
   state.set_integer(prefix + "depth", geometry_.depth);
   state.set_integer(prefix + "width", geometry_.width);
   state.set_unsigned(prefix + "hash_seed", geometry_.seed);
@@ -142,6 +148,11 @@ void SketchMemory::save(StateDict& state, const std::string& prefix) const {
 }
 
 void SketchMemory::load(const StateDict& state, const std::string& prefix) {
+  const int64_t layout =
+      state.metadata.contains(prefix + "layout") ? state.integer(prefix + "layout") : 1;
+  check(layout == kLayout,
+        "[sketch] {}: {} was written with layout {} of its cells, this version reads layout {}",
+        name_, state.source, layout, kLayout);
   const int64_t depth = state.integer(prefix + "depth");
   const int64_t width = state.integer(prefix + "width");
   const std::string& reading = state.text(prefix + "reading");
@@ -172,19 +183,19 @@ int64_t row_floats(Reading reading, int64_t dim) {
 }
 
 // Where the floats of a row would take half of the bytes or more, they are left out.
-bool is_narrow(const StateMemoryContext& context, double ratio) {
-  return ratio * static_cast<double>(context.dim) <
-         2.0 * static_cast<double>(kernels::sketch_pieces(context.dim));
+template <class Spec>
+bool is_narrow(const StateMemoryContext& context, const Spec& spec) {
+  return spec.width == 0 && spec.ratio * static_cast<double>(context.dim) <
+                                2.0 * static_cast<double>(kernels::sketch_pieces(context.dim));
 }
 
 Reading first_moment_reading(const StateMemoryContext& context, const CountSketch& spec) {
-  const Reading automatic = is_narrow(context, spec.ratio) ? Reading::trusted : Reading::wiener;
+  const Reading automatic = is_narrow(context, spec) ? Reading::trusted : Reading::wiener;
   return resolve(spec.reading, automatic, {Reading::row_scaled}, context.name);
 }
 
 Reading second_moment_reading(const StateMemoryContext& context, const CountMin& spec) {
-  const Reading automatic =
-      is_narrow(context, spec.ratio) ? Reading::mean_delta : Reading::row_scaled;
+  const Reading automatic = is_narrow(context, spec) ? Reading::mean_delta : Reading::row_scaled;
   return resolve(spec.reading, automatic, {Reading::trusted, Reading::wiener}, context.name);
 }
 

@@ -59,7 +59,7 @@ class StateMemory {
   // Starts a step: how kernels::update_rows is to advance and read the variable. `accumulate` may
   // change from step to step. The access is valid until end().
   virtual kernels::StateAccess begin(StepRows&, const kernels::Accumulate& accumulate) = 0;
-  // Ends the step: frees workspace, cleans where it is due.
+  // Ends the step: what comes after, as cleaning where it is due.
   virtual void end(StepRows&) {}
 
   // False if the elements of the table know nothing of each other. A table whose rows are all

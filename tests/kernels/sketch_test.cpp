@@ -8,7 +8,7 @@
 #include <random>
 
 #include "sketchgrad/kernels/error.h"
-#include "sketchgrad/kernels/update.h"
+#include "sketchgrad/kernels/update_walk.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 namespace sketchgrad::kernels {
@@ -314,6 +314,62 @@ TEST_CASE("buckets combine their rows, in columns of any width") {
   }
 }
 
+// Not inlined: GCC 12 sees into the accesses and warns of alternatives that they do not hold.
+[[gnu::noinline]] void update_serially(const UpdateRule& rule, const StateAccess& first,
+                                       const StateAccess& second, const int32_t* ids,
+                                       ConstMatrix gradient, Matrix parameter) {
+  update_sketched_rows_impl(SerialPolicy{}, cpu_exec(), rule, first, second, ids, gradient,
+                            parameter);
+}
+
+TEST_CASE("the serial policy, as one span, gives the same bits") {
+  for (const int64_t dim : {1, 200, 600, 2100}) {
+    const Geometry g{1, 7, dim, 40};
+    const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
+    const std::vector<int32_t> ids = every_third(g.rows);
+    const OwnedPlan owned(5, g.depth, g.width, ids);
+    const SketchStep step{.accumulate = {0.9f, 0.1f, false},
+                          .with_signs = true,
+                          .input_weight = 0.1f,
+                          .cell_keep = 0.9f,
+                          .rows = RowWeights::by_power,
+                          .mass = 0.5f,
+                          .previous_mass = 0.4f};
+    const auto run = [&](const auto& update) {
+      std::vector<float> all = random_cells(g);
+      const size_t cells = all.size();
+      all.resize(cells + static_cast<size_t>(122 * (dim + sketch_pieces(dim))), 0.5f);
+      float* const parameter = all.data() + cells;
+      const SketchState state{{all.data(), g.depth, g.width, dim, dim},
+                              &owned.plan,
+                              step,
+                              contiguous(parameter + 122 * dim, 122, sketch_pieces(dim))};
+      update(state, contiguous(parameter, 122, dim));
+      return all;
+    };
+    const UpdateRule rule = MomentumRule{-1.0f, 0.0f, 1.0f};
+    const ConstMatrix rows = contiguous<const float>(gradient.data(), g.rows, dim);
+    CHECK(run([&](const SketchState& state, Matrix parameter) {
+            update_rows(cpu_exec(), rule, state, NoState{}, ids.data(), rows, parameter);
+          }) == run([&](const SketchState& state, Matrix parameter) {
+            update_serially(rule, state, NoState{}, ids.data(), rows, parameter);
+          }));
+  }
+}
+
+TEST_CASE("by scale, a bucket without a shape leaves the row flat") {
+  const Geometry g{1, 4, 5, 1};
+  std::vector<float> scales(5, 8.0f);
+  const SketchStep step{.accumulate = {0.5f, 0.5f, true},
+                        .combine = Combine::mean,
+                        .input_weight = 1.0f,
+                        .cell_keep = 0.5f,
+                        .rows = RowWeights::by_scale};
+  const Stepped out = step_sketch(g, std::vector<float>(20, 0.0f), step,
+                                  {1.0f, 2.0f, 0.0f, 0.0f, 0.0f}, contiguous(scales.data(), 5, 1));
+  CHECK(out.values == std::vector<float>{4.5f, 6.0f, 4.0f, 4.0f, 4.0f});
+}
+
 TEST_CASE("a second query sees what the step wrote") {
   for (const Geometry& g : kGeometries) {
     const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
@@ -350,6 +406,12 @@ TEST_CASE("what does not fit is refused") {
   SketchView shallow = view;
   shallow.depth = 1;
   CHECK_THROWS_AS(update(shallow, step, rows), InvalidArgument);
+  SketchView narrow = view;
+  narrow.width = 5;
+  CHECK_THROWS_AS(update(narrow, step, rows), InvalidArgument);
+  SketchView overlapping = view;
+  overlapping.stride = 3;
+  CHECK_THROWS_AS(update(overlapping, step, rows), InvalidArgument);
   // Row weights without what they need.
   CHECK_THROWS_AS(update(view, {.rows = RowWeights::by_power}, rows), InvalidArgument);
   CHECK_THROWS_AS(update(view, {.rows = RowWeights::by_scale}, rows), InvalidArgument);

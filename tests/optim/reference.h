@@ -270,7 +270,7 @@ class ReferenceMemory {
       }
       double& rho = row_state_[static_cast<size_t>(items[e])][begin];
       for (size_t c = begin; c < end; ++c) {
-        const double shape = mean_estimate > 0.0 ? old[e][c] / mean_estimate : 0.0;
+        const double shape = mean_estimate > 0.0 ? old[e][c] / mean_estimate : 1.0;
         result[e][c] = decay * rho * shape + scale * inputs[e][c];
         profiles[e][c] = mean_input > 0.0 ? inputs[e][c] / mean_input : 0.0;
       }
