@@ -46,7 +46,7 @@ struct None {};
 // Signed count-sketch for first moments. `ratio` is its bytes, all included, over those of Dense;
 // `width` > 0 gives the buckets a depth instead. depth 0: the reading's own (3; 1 for wiener and
 // row_scaled). Automatic is wiener, or trusted for tables so narrow that the floats it keeps with a
-// row (one for each of at most four pieces of the columns) would take half of the bytes.
+// row (one for each piece of the columns: kernels::sketch_pieces) would take half of the bytes.
 struct CountSketch {
   double ratio = 0.2;
   int32_t depth = 0;
