@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 // Eight floats side by side, for CPU loops that compilers vectorise badly by themselves. A sum
 // over columns has one order on every machine.

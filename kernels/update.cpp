@@ -26,26 +26,26 @@ void check_sketch(const char* name, const SketchState& state, ConstMatrix gradie
     refuse(op, "{} [{}, {}] has a plan for {} rows and [{}, {}], gradient has {} rows", name,
            sketch.depth, sketch.width, plan.rows, plan.depth, plan.width, gradient.rows);
   }
-  const RowWeights weights = state.step.rows;
-  const bool by_scale = weights == RowWeights::by_scale;
-  if ((weights == RowWeights::by_depths || weights == RowWeights::by_power) &&
-      state.step.combine != Combine::median) {
+  const SketchStep& step = state.step;
+  const bool by_depths = step.rows == RowWeights::by_depths;
+  const bool by_power = step.rows == RowWeights::by_power;
+  const bool by_scale = step.rows == RowWeights::by_scale;
+  const bool with_state = by_power || by_scale;
+  if ((by_depths || by_power) && step.combine != Combine::median) {
     refuse(op, "{} weighs medians, it cannot combine readings otherwise", name);
   }
-  if (by_scale && state.step.combine != Combine::mean) {
+  if (by_scale && step.combine != Combine::mean) {
     refuse(op, "{} weighs means, it cannot combine readings otherwise", name);
   }
-  if ((by_scale || weights == RowWeights::by_power) && state.step.accumulate.squared != by_scale) {
+  if (with_state && step.accumulate.squared != by_scale) {
     refuse(op, "scales go with squared inputs and powers with plain ones, {} has the other", name);
   }
-  if (state.step.rows == RowWeights::by_depths && sketch.depth < 2) {
+  if (by_depths && sketch.depth < 2) {
     refuse(op, "{} of depth {} has no second reading to compare with", name, sketch.depth);
   }
-  if (state.step.requery && state.step.rows != RowWeights::constant) {
+  if (step.requery && step.rows != RowWeights::constant) {
     refuse(op, "{} is read again after the step, and its rows cannot be weighed before", name);
   }
-  const bool with_state =
-      state.step.rows == RowWeights::by_power || state.step.rows == RowWeights::by_scale;
   const Matrix& rows = state.row_state;
   if (with_state && (rows.rows != table_rows || rows.cols != sketch_pieces(sketch.dim))) {
     refuse(op, "row state [{}, {}] of {} must be [{}, {}]", rows.rows, rows.cols, name, table_rows,

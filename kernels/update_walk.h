@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <variant>
 
@@ -23,10 +24,14 @@ static_assert(kWidestPiece <= kRangeColumns && kRangeColumns <= kPanelElements);
 // Workspace of one variable and step; none where it is not in a sketch.
 class StepSums {
  public:
-  StepSums(const Exec& exec, const StateAccess& access, int64_t columns) {
+  // Sketches of one plan have their turns in common: `other` is the step's other variable, or null.
+  StepSums(const Exec& exec, const StateAccess& access, int64_t columns, const StepSums* other) {
     const auto* sketch = std::get_if<SketchState>(&access);
     if (sketch == nullptr) return;
-    turns_.emplace(exec, *sketch->plan);
+    plan_ = sketch->plan;
+    turns_ = other != nullptr && other->plan_ == plan_
+                 ? other->turns_
+                 : std::make_shared<const SketchTurns>(exec, *plan_);
     sums_.emplace(exec, turns_->sums() * columns, "sketch.sums");
   }
   const SketchTurns& turns() const { return *turns_; }
@@ -34,7 +39,8 @@ class StepSums {
   float* range(int64_t column) const { return sums_->data() + column * turns_->sums(); }
 
  private:
-  std::optional<SketchTurns> turns_;
+  const SketchPlan* plan_ = nullptr;
+  std::shared_ptr<const SketchTurns> turns_;
   std::optional<ScratchArray<float>> sums_;
 };
 
@@ -153,8 +159,8 @@ void update_sketched_rows_impl(const Policy&, const Exec& exec, const UpdateRule
                                const StateAccess& first, const StateAccess& second,
                                const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
   if (gradient.cols == 0) return;
-  const StepSums first_sums(exec, first, gradient.cols);
-  const StepSums second_sums(exec, second, gradient.cols);
+  const StepSums first_sums(exec, first, gradient.cols, nullptr);
+  const StepSums second_sums(exec, second, gradient.cols, &first_sums);
   const int64_t piece = sketch_piece_columns(gradient.cols);
   const int64_t widest = kRangeColumns / piece * piece;
   const auto walk = [&](int64_t begin, int64_t end) {
