@@ -52,10 +52,17 @@ void for_each(const Policy& policy, int64_t count, const F& f) {
   });
 }
 
+// Columns [first, last) of one row; vectorised by the compiler.
+template <class Column>
+void for_each_column(const Column& column, int64_t first, int64_t last) {
+#pragma omp simd
+  for (int64_t c = first; c < last; ++c) column(c);
+}
+
 // f(r) returns a functor of the column; what depends on the row alone is computed once a row on the
-// CPU. Elements are independent; the loop over columns is vectorised by the compiler. A row of more
-// than a block's elements is cut into pieces. An f that reads scattered rows may have a
-// prefetch(r), called a few rows ahead.
+// CPU. Elements are independent. A row of more than a block's elements is cut into pieces. An f
+// that reads scattered rows may have a prefetch(r, first, last), called a few rows ahead, and
+// kStreams, the number of arrays that it asks for.
 template <class Policy, class F>
 void for_each_row(const Policy& policy, int64_t rows, int64_t cols, const F& f) {
   if (cols <= 0) return;
@@ -64,14 +71,22 @@ void for_each_row(const Policy& policy, int64_t rows, int64_t cols, const F& f) 
     const F local = f;
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t r = piece / pieces;
-      if constexpr (requires { local.prefetch(r); }) {
-        if (piece + kPrefetchRows < end) local.prefetch((piece + kPrefetchRows) / pieces);
-      }
       const auto column = local(r);
       const int64_t first = piece % pieces * kBlockElements;
       const int64_t last = std::min(cols, first + kBlockElements);
-#pragma omp simd
-      for (int64_t c = first; c < last; ++c) column(c);
+      if constexpr (requires { local.prefetch(r, first, last); }) {
+        const int64_t ahead = r + prefetch_rows(cols, F::kStreams);
+        if (pieces == 1 && ahead < end) {
+          const int64_t step = F::kStreams == 1 ? cols : kPrefetchColumns;
+          for (int64_t from = 0; from < cols; from += step) {
+            const int64_t to = std::min(cols, from + step);
+            local.prefetch(ahead, from, to);
+            for_each_column(column, from, to);
+          }
+          continue;
+        }
+      }
+      for_each_column(column, first, last);
     }
   });
 }

@@ -5,20 +5,30 @@
 
 namespace sketchgrad::kernels {
 
-// Loops over scattered rows ask for the row that comes this many iterations later: enough to hide a
-// TLB miss and a read from memory.
-inline constexpr int64_t kPrefetchRows = 8;
+// Loops over scattered rows ask for a row some iterations ahead; where they read several arrays,
+// piece by piece in the pace of the arithmetic, since the rows of all at once would fill the queue
+// of outstanding reads and leave it idle afterwards.
+inline constexpr int64_t kPrefetchColumns = 64;
 
-// Asks for `cols` floats; of long rows only the beginning, the hardware's prefetcher finds the
+// How many rows ahead a loop asks that reads `streams` arrays: enough to hide a read from memory,
+// and few enough that the first-level cache keeps what was asked for.
+inline int64_t prefetch_rows(int64_t cols, int64_t streams) {
+  constexpr int64_t kFloatsAhead = 2048;
+  return std::clamp<int64_t>(kFloatsAhead / std::max<int64_t>(cols * streams, 1), 2, 32);
+}
+
+// Asks for `cols` floats; of long pieces only the beginning, the hardware's prefetcher finds the
 // rest.
 inline void prefetch_floats(const float* row, int64_t cols) {
-  constexpr int64_t kFloatsPerLine = 16;
-  constexpr int64_t kMaxFloats = 16 * kFloatsPerLine;
-  const int64_t end = std::min(cols, kMaxFloats);
+  constexpr uintptr_t kLine = 64;
+  constexpr int64_t kMaxFloats = 256;
+  const auto begin = reinterpret_cast<uintptr_t>(row);
+  const uintptr_t end = begin + sizeof(float) * static_cast<uintptr_t>(std::min(cols, kMaxFloats));
   // GCC 12 takes a function that only prefetches for one without effect, and drops calls of it.
   asm volatile("");
-  for (int64_t c = 0; c < end; c += kFloatsPerLine) __builtin_prefetch(row + c);
-  __builtin_prefetch(row + end - 1);  // a row need not begin with a line
+  for (uintptr_t line = begin & ~(kLine - 1); line < end; line += kLine) {
+    __builtin_prefetch(reinterpret_cast<const void*>(line));
+  }
 }
 
 }  // namespace sketchgrad::kernels

@@ -167,12 +167,18 @@ Groups group_by_key(const Policy& policy, const Exec& exec, const int32_t* item_
 inline constexpr int64_t kLargeGroupElements = 16 * kBlockElements;
 inline constexpr int64_t kGroupTileCols = 128;
 
-inline void sum_rows(const int32_t* items, int64_t count, ConstMatrix values, float* out) {
-  std::copy_n(values.row(items[0]), values.cols, out);
-  for (int64_t i = 1; i < count; ++i) {
-    if (i + kPrefetchRows < count)
-      prefetch_floats(values.row(items[i + kPrefetchRows]), values.cols);
+// The sum of values(items[0], :), ..., values(items[count - 1], :). Behind them stand the items
+// that are read next, up to `limit`.
+inline void sum_rows(const int32_t* items, int64_t count, int64_t limit, ConstMatrix values,
+                     float* out) {
+  const int64_t ahead = prefetch_rows(values.cols, 1);
+  for (int64_t i = 0; i < count; ++i) {
+    if (i + ahead < limit) prefetch_floats(values.row(items[i + ahead]), values.cols);
     const float* row = values.row(items[i]);
+    if (i == 0) {
+      std::copy_n(row, values.cols, out);
+      continue;
+    }
 #pragma omp simd
     for (int64_t c = 0; c < values.cols; ++c) out[c] += row[c];
   }
@@ -185,7 +191,8 @@ void sum_group(const Policy& policy, const Groups& groups, int64_t g, ConstMatri
   const int64_t count = groups.begin[g + 1] - groups.begin[g];
   const int64_t tile = count * values.cols > kLargeGroupElements ? kGroupTileCols : values.cols;
   for_each_range(policy, values.cols, tile, [&](int64_t begin, int64_t end) {
-    sum_rows(items, count, values.columns(begin, end - begin), out.row(g) + begin);
+    sum_rows(items, count, groups.begin[groups.count] - groups.begin[g],
+             values.columns(begin, end - begin), out.row(g) + begin);
   });
 }
 

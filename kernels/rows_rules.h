@@ -23,8 +23,9 @@ struct GatherRow {
   SG_HD Column operator()(int64_t r) const {
     return {ids[r] == padding_id ? nullptr : table.row(ids[r]), out.row(r)};
   }
-  void prefetch(int64_t r) const {
-    if (ids[r] != padding_id) prefetch_floats(table.row(ids[r]), table.cols);
+  static constexpr int64_t kStreams = 1;
+  void prefetch(int64_t r, int64_t first, int64_t last) const {
+    if (ids[r] != padding_id) prefetch_floats(table.row(ids[r]) + first, last - first);
   }
 };
 
@@ -41,7 +42,10 @@ struct ScatterAddRow {
     SG_HD void operator()(int64_t c) const { out[c] += scale * in[c]; }
   };
   SG_HD Column operator()(int64_t r) const { return {rows.row(r), scale, table.row(ids[r])}; }
-  void prefetch(int64_t r) const { prefetch_floats(table.row(ids[r]), table.cols); }
+  static constexpr int64_t kStreams = 1;
+  void prefetch(int64_t r, int64_t first, int64_t last) const {
+    prefetch_floats(table.row(ids[r]) + first, last - first);
+  }
 };
 
 // Negative ids are above every limit once they are taken as unsigned.

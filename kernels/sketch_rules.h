@@ -39,7 +39,8 @@ SG_HD float slot_sign(Slot slot) { return (slot & kSlotSign) != 0 ? -1.0f : 1.0f
 // buckets side by side in memory. Two rows of different blocks share a bucket with probability
 // 1 / width as ever (of a width that is no multiple of 32 the rest is not used), two of one block
 // never do.
-inline constexpr int64_t kHashBlock = 32;
+inline constexpr int kHashBlockBits = 5;
+inline constexpr int64_t kHashBlock = 1 << kHashBlockBits;
 inline constexpr int64_t kBlockedWidth = 1024;
 
 // Hash family: random bits (Philox) for a (seed, depth, row), or a (seed, depth, block). The first
@@ -47,15 +48,15 @@ inline constexpr int64_t kBlockedWidth = 1024;
 // an even number of them maps b to b / 2 and sketches can be folded. A sign is one random bit. Of a
 // blocked width, what is left by division by 32 stays unused.
 SG_HD Slot sketch_slot(uint64_t seed, int depth_index, int64_t row, int64_t width) {
-  const bool blocked = width >= kBlockedWidth;
-  const int64_t unit = blocked ? kHashBlock : 1;
+  const int unit_bits = width >= kBlockedWidth ? kHashBlockBits : 0;
+  const uint32_t unit_mask = (1u << unit_bits) - 1u;
   const Philox4 bits =
-      philox(seed, static_cast<uint64_t>(depth_index), static_cast<uint64_t>(row / unit));
-  const uint64_t place = (uint64_t{bits.v[0]} * static_cast<uint64_t>(width / unit)) >> 32;
-  const uint32_t member = static_cast<uint32_t>(row % unit);
-  const uint32_t rotated = (member + bits.v[2]) % static_cast<uint32_t>(unit);
+      philox(seed, static_cast<uint64_t>(depth_index), static_cast<uint64_t>(row) >> unit_bits);
+  const uint64_t place = (uint64_t{bits.v[0]} * (static_cast<uint64_t>(width) >> unit_bits)) >> 32;
+  const uint32_t member = static_cast<uint32_t>(row) & unit_mask;
+  const uint32_t rotated = (member + bits.v[2]) & unit_mask;
   const uint32_t sign = (bits.v[1] >> member) & 1u;
-  return (static_cast<Slot>(place) * static_cast<uint32_t>(unit) + rotated) | (sign << 31);
+  return (static_cast<Slot>(place) << unit_bits | rotated) | (sign << 31);
 }
 
 // How the depths' readings of one element become one estimate.

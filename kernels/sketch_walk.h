@@ -3,77 +3,73 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "sketchgrad/kernels/exec.h"
 #include "sketchgrad/kernels/lanes.h"
 #include "sketchgrad/kernels/prefetch.h"
 #include "sketchgrad/kernels/sketch.h"
 
-// The sketched step on the CPU: one walk over the rows in their order, for a piece of the columns.
-// A row's estimate must not see what earlier rows of the step changed, so a bucket that several
-// rows share collects their changes in a sum, and takes them in with its last row, when nobody
-// reads it any more. Sums therefore run in order of row, and nothing of size K x D is stored.
+// The sketched step on the CPU: one walk over the active rows, for a range of the columns.
+// A row's estimate must not see what other rows of the step changed, so a bucket that several rows
+// share collects their changes in a sum, and takes them in with its last row, when nobody reads it
+// any more. Sums run in order of row, and nothing of size K x D is stored.
 namespace sketchgrad::kernels {
 
 // Where a row stands among the active rows of its bucket.
 enum class Turn : uint8_t { only, first, middle, last };
 
-// Turns and sums of one sketch and step.
+// In which order the rows of a step are walked.
+enum class WalkOrder : uint8_t {
+  rows,     // as they stand: every shared bucket has a sum of its own
+  buckets,  // bucket by bucket of the only depth: one sum serves them all, and a bucket's cells are
+            // read and written once, side by side
+};
+
+// Turns of one sketch and step.
 class SketchTurns {
  public:
-  struct Entry {
-    int32_t sum = 0;  // index of the bucket's sum among those of its depth
-    Turn turn = Turn::only;
+  class Entry {
+   public:
+    Entry(Turn turn, uint32_t sum, uint32_t members)
+        : sum_(sum), turn_and_members_(static_cast<uint32_t>(turn) | members << 2) {}
+    Turn turn() const { return static_cast<Turn>(turn_and_members_ & 3u); }
+    int64_t sum() const { return sum_; }                         // index of the bucket's sum
+    uint32_t members() const { return turn_and_members_ >> 2; }  // rows that share the bucket
+
+   private:
+    uint32_t sum_;
+    uint32_t turn_and_members_;
   };
 
-  SketchTurns(const Exec& exec, const SketchPlan& plan)
-      : entries_(exec, plan.depth * plan.rows, "sketch.turns"),
-        members_(exec, count_sums(plan), "sketch.members"),
-        rows_(plan.rows) {
-    int64_t sums = 0;
+  SketchTurns(const Exec& exec, const SketchPlan& plan, WalkOrder order)
+      : entries_(exec, plan.depth * plan.rows, "sketch.turns"), rows_(plan.rows) {
+    uint32_t shared = 0;
     for (int32_t j = 0; j < plan.depth; ++j) {
-      first_sum_[j] = sums;
       Entry* entries = entries_.data() + j * plan.rows;
       const Groups& groups = plan.groups[static_cast<size_t>(j)];
       for (int64_t g = 0; g < groups.count; ++g) {
         const int32_t* begin = groups.order + groups.begin[g];
-        const int32_t count = groups.begin[g + 1] - groups.begin[g];
+        const auto count = static_cast<uint32_t>(groups.begin[g + 1] - groups.begin[g]);
         if (count == 1) {
-          entries[*begin] = {0, Turn::only};
+          entries[*begin] = {Turn::only, 0, 1};
           continue;
         }
-        const int32_t sum = static_cast<int32_t>(sums - first_sum_[j]);
-        entries[begin[0]] = {sum, Turn::first};
-        for (int32_t i = 1; i < count - 1; ++i) entries[begin[i]] = {sum, Turn::middle};
-        entries[begin[count - 1]] = {sum, Turn::last};
-        members_[sums++] = count;
+        const uint32_t sum = order == WalkOrder::buckets ? 0 : shared;
+        entries[begin[0]] = {Turn::first, sum, count};
+        for (uint32_t i = 1; i < count - 1; ++i) entries[begin[i]] = {Turn::middle, sum, count};
+        entries[begin[count - 1]] = {Turn::last, sum, count};
+        ++shared;
       }
     }
-    sums_ = sums;
+    sums_ = order == WalkOrder::buckets ? std::min(shared, 1u) : shared;
   }
 
   int64_t sums() const { return sums_; }
   Entry entry(int32_t depth_index, int64_t r) const { return entries_[depth_index * rows_ + r]; }
-  int64_t sum_index(int32_t depth_index, Entry entry) const {
-    return first_sum_[depth_index] + entry.sum;
-  }
-  int32_t members(int64_t sum_index) const { return members_[sum_index]; }
 
  private:
-  static int64_t count_sums(const SketchPlan& plan) {
-    int64_t sums = 0;
-    for (int32_t j = 0; j < plan.depth; ++j) {
-      const Groups& groups = plan.groups[static_cast<size_t>(j)];
-      for (int64_t g = 0; g < groups.count; ++g) {
-        sums += groups.begin[g + 1] - groups.begin[g] > 1 ? 1 : 0;
-      }
-    }
-    return sums;
-  }
-
-  ScratchArray<Entry> entries_;    // [depth, rows]
-  ScratchArray<int32_t> members_;  // [sums]: rows that share the bucket
-  int64_t first_sum_[kMaxSketchDepth] = {};
+  ScratchArray<Entry> entries_;  // [depth, rows]
   int64_t rows_;
   int64_t sums_ = 0;
 };
@@ -96,86 +92,59 @@ Lanes combine_readings(const Lanes (&v)[kDepth]) {
   }
 }
 
-// f.operator()<depth>() for a depth from kDepth to kMaxSketchDepth that is known only now.
-template <int kDepth, class F>
-void with_depth(int32_t depth, const F& f) {
-  if (depth == kDepth) {
-    f.template operator()<kDepth>();
-  } else if constexpr (kDepth < kMaxSketchDepth) {
-    with_depth<kDepth + 1>(depth, f);
-  }
-}
+// The columns of a piece in steps of kLanes, the last one perhaps of fewer. Where there are four
+// steps the compiler knows it.
+struct AnyPiece {
+  int64_t columns;
+  int64_t span() const { return columns; }
+  int64_t lanes(int64_t c) const { return columns - c; }
+};
+struct FourSteps {
+  int64_t columns;
+  static constexpr int64_t kSpan = 4 * kLanes;
+  static constexpr int64_t span() { return kSpan; }
+  int64_t lanes(int64_t c) const { return c < kSpan - kLanes ? kLanes : columns - c; }
+};
+struct FourFullSteps {
+  static constexpr int64_t columns = FourSteps::kSpan;
+  static constexpr int64_t span() { return columns; }
+  static constexpr int64_t lanes(int64_t) { return kLanes; }
+};
 
 // One sketch and a range of whole pieces of its columns: the views are cut to it.
-struct SketchWalk {
-  SketchState state;
-  const SketchTurns* turns;
-  float* sums;  // [turns->sums(), columns]
-  const int32_t* ids;
-  ConstMatrix gradient;
-  int64_t piece_columns;
-  bool write = true;
+class SketchWalk {
+ public:
+  SketchWalk(const SketchState& state, const SketchTurns& turns, float* sums, const int32_t* ids,
+             ConstMatrix gradient)
+      : state_(state),
+        turns_(&turns),
+        sums_(sums),
+        ids_(ids),
+        gradient_(gradient),
+        advance_(advance_of_depth<1>(state)) {}
 
-  // Rows [begin, end) change their buckets; their new values go to values(0, :), values(1, :), ...
-  void advance(int64_t begin, int64_t end, Matrix values) const {
-    const auto run = [&]<int kDepth, Combine kCombine, RowWeights kWeights>() {
-      for (int64_t r = begin; r < end; ++r) {
-        row<kDepth, kCombine, kWeights>(r, values.row(r - begin));
-      }
-    };
-    with_depth<1>(state.sketch.depth, [&]<int kDepth>() {
-      with_choices([&]<Combine kCombine, RowWeights kWeights>() {
-        run.template operator()<kDepth, kCombine, kWeights>();
-      });
-    });
-  }
+  bool requery() const { return state_.step.requery; }
 
   // The walk that only estimates.
   SketchWalk reread() const {
     SketchWalk walk = *this;
-    walk.write = false;
-    walk.state.step.accumulate.decay = 1.0f;
-    walk.state.step.accumulate.scale = 0.0f;
+    walk.write_ = false;
+    walk.state_.step.accumulate.decay = 1.0f;
+    walk.state_.step.accumulate.scale = 0.0f;
     return walk;
   }
 
- private:
-  // The pairs of combine and row weights that there are: check_sketch in update.cpp.
-  template <class F>
-  void with_choices(const F& f) const {
-    const SketchStep& step = state.step;
-    if (step.rows == RowWeights::by_depths) {
-      f.template operator()<Combine::median, RowWeights::by_depths>();
-    } else if (step.rows == RowWeights::by_power) {
-      f.template operator()<Combine::median, RowWeights::by_power>();
-    } else if (step.rows == RowWeights::by_scale) {
-      f.template operator()<Combine::mean, RowWeights::by_scale>();
-    } else if (step.combine == Combine::median) {
-      f.template operator()<Combine::median, RowWeights::constant>();
-    } else if (step.combine == Combine::minimum) {
-      f.template operator()<Combine::minimum, RowWeights::constant>();
-    } else {
-      f.template operator()<Combine::mean, RowWeights::constant>();
-    }
-  }
-
-  Slot slot(int32_t j, int64_t r) const { return state.plan->slots[j * state.plan->rows + r]; }
-
-  // Asks for a piece of a later row. Piece by piece: a row's lines at once would fill the queue of
-  // outstanding reads and then leave it idle.
-  template <int kDepth>
+  // Asks for a piece of a later row.
   void prefetch(int64_t r, int64_t column, int64_t columns) const {
-    for (int32_t j = 0; j < kDepth; ++j) {
-      prefetch_floats(state.sketch.bucket(j, slot_bucket(slot(j, r))) + column, columns);
-      const SketchTurns::Entry entry = turns->entry(j, r);
-      if (entry.turn == Turn::only) continue;
-      prefetch_floats(sums + turns->sum_index(j, entry) * state.sketch.dim + column, columns);
+    for (int32_t j = 0; j < state_.sketch.depth; ++j) {
+      prefetch_floats(state_.sketch.bucket(j, slot_bucket(slot(j, r))) + column, columns);
+      const SketchTurns::Entry entry = turns_->entry(j, r);
+      if (entry.turn() != Turn::only) prefetch_floats(sum(entry) + column, columns);
     }
-    if (column == 0 && state.row_state.data != nullptr) {
-      prefetch_floats(state.row_state.row(ids != nullptr ? ids[r] : r), 1);
-    }
+    if (column == 0 && state_.row_state.data != nullptr) prefetch_floats(row_state(r), 1);
   }
 
+ private:
   // How a bucket takes in one row's change.
   struct Bucket {
     float* cells;
@@ -186,69 +155,135 @@ struct SketchWalk {
     float weight;
     float floor;
 
-    template <bool kFull>
-    void take_in(const Lanes* change, int64_t columns) const {
-      for (int64_t c = 0; c < columns; c += kLanes) {
-        const int64_t count = columns - c;
-        Lanes total = sign * change[c / kLanes];
-        if (turn == Turn::middle || turn == Turn::last) total += load_lanes<kFull>(sum + c, count);
-        if (turn == Turn::first || turn == Turn::middle) {
-          store_lanes<kFull>(total, sum + c, count);
-          continue;
+    template <class Piece>
+    void take_in(const Lanes* change, int64_t column, Piece piece) const {
+      const bool adds = turn == Turn::middle || turn == Turn::last;
+      const bool waits = turn == Turn::first || turn == Turn::middle;
+      if (adds) {
+        waits ? take_in<true, true>(change, column, piece)
+              : take_in<true, false>(change, column, piece);
+      } else {
+        waits ? take_in<false, true>(change, column, piece)
+              : take_in<false, false>(change, column, piece);
+      }
+    }
+
+   private:
+    template <bool kAdds, bool kWaits, class Piece>
+    void take_in(const Lanes* change, int64_t column, Piece piece) const {
+      float* const cell = cells + column;
+      float* const total = sum + column;
+      for (int64_t c = 0; c < piece.span(); c += kLanes) {
+        const int64_t count = piece.lanes(c);
+        Lanes sent = sign * change[c / kLanes];
+        if constexpr (kAdds) sent += load_lanes(total + c, count);
+        if constexpr (kWaits) {
+          store_lanes(sent, total + c, count);
+        } else {
+          const Lanes value = keep * load_lanes(cell + c, count) + weight * sent;
+          store_lanes(value < floor ? Lanes{} + floor : value, cell + c,
+                      count);  // NaN stays
         }
-        const Lanes cell = keep * load_lanes<kFull>(cells + c, count) + weight * total;
-        store_lanes<kFull>(cell < floor ? Lanes{} + floor : cell, cells + c, count);  // NaN stays
       }
     }
   };
 
-  template <int kDepth, Combine kCombine, RowWeights kWeights>
-  void row(int64_t r, float* value) const {
+ public:
+  // One active row. Its pieces have to be advanced in their order.
+  class Row {
+   public:
+    Row(const SketchWalk& walk, int64_t r)
+        : walk_(walk),
+          gradient_(walk.gradient_.row(r)),
+          row_state_(walk.state_.row_state.data != nullptr ? walk.row_state(r) : nullptr) {
+      for (int32_t j = 0; j < walk.state_.sketch.depth; ++j) buckets_[j] = walk.bucket(j, r);
+    }
+
+    // The buckets take in columns [column, column + columns), one piece; their new values go to
+    // `values`.
+    void advance(int64_t column, int64_t columns, float* values) {
+      walk_.advance_(walk_, *this, column, columns, values);
+      if (row_state_ != nullptr) ++row_state_;
+    }
+    // What advance() left is the new value already.
+    float load(int64_t, const float* advanced) const { return *advanced; }
+    float next(float value, float) const { return value; }
+    void store(int64_t, float) const {}
+
+   private:
+    friend class SketchWalk;
+    const SketchWalk& walk_;
+    const float* gradient_;
+    float* row_state_;  // of the next piece
+    Bucket buckets_[kMaxSketchDepth];
+  };
+
+ private:
+  // Depth and choices are made once, for the whole walk.
+  using Advance = void (*)(const SketchWalk&, const Row&, int64_t column, int64_t columns,
+                           float* values);
+
+  template <int kDepth>
+  static Advance advance_of_depth(const SketchState& state) {
+    if constexpr (kDepth < kMaxSketchDepth) {
+      if (state.sketch.depth > kDepth) return advance_of_depth<kDepth + 1>(state);
+    }
+    // The pairs of combine and row weights that there are: check_sketch in update.cpp.
     const SketchStep& step = state.step;
-    Bucket buckets[kDepth];
-    for (int32_t j = 0; j < kDepth; ++j) {
-      const Slot place = slot(j, r);
-      const SketchTurns::Entry entry = turns->entry(j, r);
-      const bool shared = entry.turn != Turn::only;
-      const int64_t sum = turns->sum_index(j, entry);
-      const float members =
-          entry.turn == Turn::last ? static_cast<float>(turns->members(sum)) : 1.0f;
-      buckets[j] = {state.sketch.bucket(j, slot_bucket(place)),
-                    shared ? sums + sum * state.sketch.dim : nullptr,
-                    entry.turn,
-                    step.with_signs ? slot_sign(place) : 1.0f,
-                    step.cell_keep + members * step.cell_decay,
-                    step.mean ? 1.0f / members : 1.0f,
-                    step.clamp_at_zero ? 0.0f : -INFINITY};
+    if (step.rows == RowWeights::by_depths) {
+      return &advance_row<kDepth, Combine::median, RowWeights::by_depths>;
     }
-    const float* g = gradient.row(r);
-    float* row_state = nullptr;
-    if constexpr (kWeights == RowWeights::by_power || kWeights == RowWeights::by_scale) {
-      row_state = state.row_state.row(ids != nullptr ? ids[r] : r);
+    if (step.rows == RowWeights::by_power) {
+      return &advance_row<kDepth, Combine::median, RowWeights::by_power>;
     }
-    for (int64_t c = 0; c < state.sketch.dim; c += piece_columns) {
-      const int64_t columns = std::min(piece_columns, state.sketch.dim - c);
-      if (r + kPrefetchRows < state.plan->rows) prefetch<kDepth>(r + kPrefetchRows, c, columns);
-      if (columns == kPieceColumns) {  // a number of turns that the compiler knows
-        piece<kDepth, kCombine, kWeights, true>(kPieceColumns, g + c, row_state, buckets,
-                                                value + c);
-      } else if (columns % kLanes == 0) {
-        piece<kDepth, kCombine, kWeights, true>(columns, g + c, row_state, buckets, value + c);
-      } else {
-        piece<kDepth, kCombine, kWeights, false>(columns, g + c, row_state, buckets, value + c);
-      }
-      for (Bucket& bucket : buckets) {
-        bucket.cells += columns;
-        if (bucket.turn != Turn::only) bucket.sum += columns;
-      }
-      if (row_state != nullptr) ++row_state;
+    if (step.rows == RowWeights::by_scale) {
+      return &advance_row<kDepth, Combine::mean, RowWeights::by_scale>;
+    }
+    if (step.combine == Combine::median) {
+      return &advance_row<kDepth, Combine::median, RowWeights::constant>;
+    }
+    if (step.combine == Combine::minimum) {
+      return &advance_row<kDepth, Combine::minimum, RowWeights::constant>;
+    }
+    return &advance_row<kDepth, Combine::mean, RowWeights::constant>;
+  }
+
+  Slot slot(int32_t j, int64_t r) const { return state_.plan->slots[j * state_.plan->rows + r]; }
+  float* sum(SketchTurns::Entry entry) const { return sums_ + entry.sum() * state_.sketch.dim; }
+  float* row_state(int64_t r) const { return state_.row_state.row(ids_ != nullptr ? ids_[r] : r); }
+
+  Bucket bucket(int32_t j, int64_t r) const {
+    const SketchStep& step = state_.step;
+    const Slot place = slot(j, r);
+    const SketchTurns::Entry entry = turns_->entry(j, r);
+    const auto members = static_cast<float>(entry.members());
+    return {state_.sketch.bucket(j, slot_bucket(place)),
+            sum(entry),
+            entry.turn(),
+            step.with_signs ? slot_sign(place) : 1.0f,
+            step.cell_keep + members * step.cell_decay,
+            step.mean ? 1.0f / members : 1.0f,
+            step.clamp_at_zero ? 0.0f : -INFINITY};
+  }
+
+  template <int kDepth, Combine kCombine, RowWeights kWeights>
+  static void advance_row(const SketchWalk& walk, const Row& row, int64_t column, int64_t columns,
+                          float* values) {
+    if (columns == FourSteps::kSpan) {
+      walk.piece<kDepth, kCombine, kWeights>(row, column, FourFullSteps(), values);
+    } else if (FourSteps::kSpan - kLanes < columns && columns < FourSteps::kSpan) {
+      walk.piece<kDepth, kCombine, kWeights>(row, column, FourSteps{columns}, values);
+    } else {
+      walk.piece<kDepth, kCombine, kWeights>(row, column, AnyPiece{columns}, values);
     }
   }
 
-  template <int kDepth, Combine kCombine, RowWeights kWeights, bool kFull>
-  void piece(int64_t columns, const float* g, float* row_state, const Bucket (&buckets)[kDepth],
-             float* value) const {
-    const SketchStep& step = state.step;
+  template <int kDepth, Combine kCombine, RowWeights kWeights, class Piece>
+  void piece(const Row& row, int64_t column, const Piece piece, float* values) const {
+    const int64_t columns = piece.columns;
+    const SketchStep& step = state_.step;
+    const Bucket* const buckets = row.buckets_;
+    const float* const g = row.gradient_ + column;
     const Accumulate rule = step.accumulate;
     const float cell_scale = step.cell_scale;
     Lanes estimate[kWidestPiece / kLanes];
@@ -257,10 +292,11 @@ struct SketchWalk {
     Lanes cross{};
     Lanes input{};
     Lanes sum{};
-    for (int64_t c = 0; c < columns; c += kLanes) {
+    for (int64_t c = 0; c < piece.span(); c += kLanes) {
       Lanes v[kDepth];
       for (int j = 0; j < kDepth; ++j) {
-        v[j] = cell_scale * buckets[j].sign * load_lanes<kFull>(buckets[j].cells + c, columns - c);
+        v[j] = cell_scale * buckets[j].sign *
+               load_lanes(buckets[j].cells + column + c, piece.lanes(c));
       }
       const Lanes combined = combine_readings<kDepth, kCombine>(v);
       estimate[c / kLanes] = combined;
@@ -271,7 +307,7 @@ struct SketchWalk {
         for (int j = 0; j < kDepth; ++j) noise += (v[j] - mean) * (v[j] - mean);
       }
       if constexpr (kWeights == RowWeights::by_power || kWeights == RowWeights::by_scale) {
-        const Lanes gradients = load_lanes<kFull>(g + c, columns - c);
+        const Lanes gradients = load_lanes(g + c, piece.lanes(c));
         input += gradients * gradients;
         cross += combined * gradients;
       }
@@ -287,29 +323,38 @@ struct SketchWalk {
       decay *= depth_trust(sum_lanes(noise) / (kDepth * (kDepth - 1)), sum_lanes(power));
       scale = step.mass - decay * step.previous_mass;
     } else if constexpr (kWeights == RowWeights::by_power) {
-      const float trust = wiener_trust(*row_state, sum_lanes(power));
-      *row_state = wiener_power(*row_state, rule, trust, sum_lanes(cross), sum_lanes(input));
+      const float trust = wiener_trust(*row.row_state_, sum_lanes(power));
+      *row.row_state_ =
+          wiener_power(*row.row_state_, rule, trust, sum_lanes(cross), sum_lanes(input));
       decay *= trust;
       scale = step.mass - decay * step.previous_mass;
     } else if constexpr (kWeights == RowWeights::by_scale) {
       const float share = 1.0f / static_cast<float>(columns);
       const ShapeWeights weights =
-          shape_weights(*row_state, rule, sum_lanes(input) * share, sum_lanes(sum) * share);
+          shape_weights(*row.row_state_, rule, sum_lanes(input) * share, sum_lanes(sum) * share);
       decay = weights.decay;
       flat = weights.flat;
       input_weight = weights.input_weight;
     }
     Lanes change[kWidestPiece / kLanes];
-    for (int64_t c = 0; c < columns; c += kLanes) {
-      const Lanes gradients = load_lanes<kFull>(g + c, columns - c);
+    for (int64_t c = 0; c < piece.span(); c += kLanes) {
+      const Lanes gradients = load_lanes(g + c, piece.lanes(c));
       const Lanes u = rule.squared ? gradients * gradients : gradients;
       const Lanes old = estimate[c / kLanes];
       change[c / kLanes] = estimate_weight * old + input_weight * u;
-      store_lanes<kFull>(decay * old + scale * u + flat, value + c, columns - c);
+      store_lanes(decay * old + scale * u + flat, values + c, piece.lanes(c));
     }
-    if (!write) return;
-    for (const Bucket& bucket : buckets) bucket.template take_in<kFull>(change, columns);
+    if (!write_) return;
+    for (int j = 0; j < kDepth; ++j) buckets[j].take_in(change, column, piece);
   }
+
+  SketchState state_;
+  const SketchTurns* turns_;
+  float* sums_;  // [turns_->sums(), columns]
+  const int32_t* ids_;
+  ConstMatrix gradient_;
+  Advance advance_;
+  bool write_ = true;
 };
 
 }  // namespace sketchgrad::kernels

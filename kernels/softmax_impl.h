@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/lanes.h"
 #include "sketchgrad/kernels/softmax.h"
 #include "sketchgrad/kernels/softmax_rules.h"
 
@@ -54,19 +55,32 @@ void softmax_cross_entropy_gradient(const Policy& policy, Matrix logits, const f
 // Columns that are read twice, for the maximum and for the sum: they stay in the first-level cache.
 inline constexpr int64_t kSoftmaxBlock = 2048;
 
+// Several maxima side by side: with one, every comparison would wait for the one before it.
 inline float add_bias_and_find_max(float* logits, const float* bias, int64_t count) {
-  float max = -INFINITY;
-  if (bias != nullptr) {
-#pragma omp simd reduction(max : max)
-    for (int64_t c = 0; c < count; ++c) {
-      logits[c] += bias[c];
-      max = logits[c] > max ? logits[c] : max;
+  constexpr int64_t kChains = 4;
+  Lanes max[kChains];
+  for (Lanes& one : max) one = Lanes{} - INFINITY;
+  int64_t c = 0;
+  for (; c + kChains * kLanes <= count; c += kChains * kLanes) {
+    for (int64_t i = 0; i < kChains; ++i) {
+      float* const at = logits + c + i * kLanes;
+      Lanes x = load_lanes(at, kLanes);
+      if (bias != nullptr) {
+        x += load_lanes(bias + (at - logits), kLanes);
+        store_lanes(x, at, kLanes);
+      }
+      max[i] = x > max[i] ? x : max[i];
     }
-  } else {
-#pragma omp simd reduction(max : max)
-    for (int64_t c = 0; c < count; ++c) max = logits[c] > max ? logits[c] : max;
   }
-  return max;
+  float result = -INFINITY;
+  for (; c < count; ++c) {
+    if (bias != nullptr) logits[c] += bias[c];
+    result = logits[c] > result ? logits[c] : result;
+  }
+  for (const Lanes& one : max) {
+    for (int64_t i = 0; i < kLanes; ++i) result = one[i] > result ? one[i] : result;
+  }
+  return result;
 }
 
 inline float sum_of_shifted_exp(const float* logits, int64_t count, float shift) {

@@ -21,10 +21,13 @@ void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const Ele
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 }
 
+// Gradient, parameter and two auxiliary variables.
+inline constexpr int64_t kUpdateStreams = 4;
+
 template <class Access>
-void prefetch_state(const Access& access, int64_t id) {
+void prefetch_state(const Access& access, int64_t id, int64_t first, int64_t last) {
   if constexpr (std::is_same_v<Access, DenseState>) {
-    prefetch_floats(access.state.row(id), access.state.cols);
+    prefetch_floats(access.state.row(id) + first, last - first);
   }
 }
 
@@ -37,7 +40,14 @@ struct UpdateElement {
   float* parameter;
   SG_HD void operator()(int64_t c) const {
     const float g = gradient[c];
-    parameter[c] = rule(parameter[c], g, first(c, g), second(c, g));
+    const float w = parameter[c];
+    const float old1 = first.load(c);
+    const float old2 = second.load(c);
+    const float x1 = first.next(old1, g);
+    const float x2 = second.next(old2, g);
+    first.store(c, x1);
+    second.store(c, x2);
+    parameter[c] = rule(w, g, x1, x2);
   }
 };
 
@@ -53,11 +63,13 @@ struct UpdateRow {
     const int64_t id = ids != nullptr ? ids[r] : r;
     return {rule, first.row(r, id), second.row(r, id), gradient.row(r), parameter.row(id)};
   }
-  void prefetch(int64_t r) const {
+  static constexpr int64_t kStreams = kUpdateStreams;
+  void prefetch(int64_t r, int64_t from, int64_t to) const {
     if (ids == nullptr) return;
-    prefetch_floats(parameter.row(ids[r]), parameter.cols);
-    prefetch_state(first, ids[r]);
-    prefetch_state(second, ids[r]);
+    prefetch_floats(gradient.row(r) + from, to - from);
+    prefetch_floats(parameter.row(ids[r]) + from, to - from);
+    prefetch_state(first, ids[r], from, to);
+    prefetch_state(second, ids[r], from, to);
   }
 };
 

@@ -65,13 +65,17 @@ struct AdamRule {
 
 using UpdateRule = std::variant<SgdRule, MomentumRule, RootScaledRule, AdamRule>;
 
-// ---- Accesses. row(r, id) gives a functor of (column, gradient) for entry r of the step, table
-// row id.
+// ---- Accesses. row(r, id) gives access to entry r of the step, table row id: an element's old
+// value is loaded, its new one follows from the gradient and is stored. Loops load all that an
+// element needs before they store anything: tables tend to lie at the same offset from a page, and
+// a load that follows a store to the same offset waits for it.
 
 // No state: the value is the gradient (the first moment of Adam at beta1 = 0).
 struct NoState {
   struct Row {
-    SG_HD float operator()(int64_t, float g) const { return g; }
+    SG_HD float load(int64_t) const { return 0.0f; }
+    SG_HD float next(float, float g) const { return g; }
+    SG_HD void store(int64_t, float) const {}
   };
   SG_HD Row row(int64_t, int64_t) const { return {}; }
 };
@@ -83,11 +87,11 @@ struct DenseState {
   struct Row {
     float* x;
     Accumulate accumulate;
-    SG_HD float operator()(int64_t c, float g) const {
-      const float value = accumulate.decay * x[c] + accumulate.scale * accumulate.input(g);
-      x[c] = value;
-      return value;
+    SG_HD float load(int64_t c) const { return x[c]; }
+    SG_HD float next(float old, float g) const {
+      return accumulate.decay * old + accumulate.scale * accumulate.input(g);
     }
+    SG_HD void store(int64_t c, float value) const { x[c] = value; }
   };
   SG_HD Row row(int64_t, int64_t id) const { return {state.row(id), accumulate}; }
 };

@@ -11,27 +11,39 @@
 #include "sketchgrad/kernels/update_impl.h"
 
 // update_rows on the CPU where a variable lies in a sketch. Columns are independent, rows are not
-// (sketch_walk.h): a task walks all rows for one piece of the columns (sketch_piece_columns), a
-// panel of rows at a time, in which first the variables are advanced and then the rule runs.
+// (sketch_walk.h): a task walks all rows for a range of the columns, piece by piece
+// (sketch_piece_columns). A piece's variables are advanced, and the rule runs on it, while lines of
+// later rows are on their way, so that arithmetic and memory overlap.
 namespace sketchgrad::kernels {
 
-// Columns of a range at most, and elements of a panel: the new values of both variables stay in the
-// first-level cache.
+// Columns of a range at most.
 inline constexpr int64_t kRangeColumns = 512;
-inline constexpr int64_t kPanelElements = 2048;
-static_assert(kWidestPiece <= kRangeColumns && kRangeColumns <= kPanelElements);
+static_assert(kWidestPiece <= kRangeColumns);
+
+// The plan by whose buckets the rows are walked, or null: that of all sketches of the step, of one
+// depth. Rows are scattered then, which costs more than it saves where few of them share a bucket
+// (measured: docs/results/). The results are the same either way.
+inline const SketchPlan* plan_to_walk_by(const StateAccess& first, const StateAccess& second) {
+  const auto* sketch1 = std::get_if<SketchState>(&first);
+  const auto* sketch2 = std::get_if<SketchState>(&second);
+  if (sketch1 != nullptr && sketch2 != nullptr && sketch1->plan != sketch2->plan) return nullptr;
+  const SketchPlan* const plan = sketch1 != nullptr ? sketch1->plan : sketch2->plan;
+  if (plan->depth != 1) return nullptr;
+  return 2 * plan->rows >= 3 * plan->groups[0].count ? plan : nullptr;
+}
 
 // Workspace of one variable and step; none where it is not in a sketch.
 class StepSums {
  public:
   // Sketches of one plan have their turns in common: `other` is the step's other variable, or null.
-  StepSums(const Exec& exec, const StateAccess& access, int64_t columns, const StepSums* other) {
+  StepSums(const Exec& exec, const StateAccess& access, int64_t columns, WalkOrder order,
+           const StepSums* other) {
     const auto* sketch = std::get_if<SketchState>(&access);
     if (sketch == nullptr) return;
     plan_ = sketch->plan;
     turns_ = other != nullptr && other->plan_ == plan_
                  ? other->turns_
-                 : std::make_shared<const SketchTurns>(exec, *plan_);
+                 : std::make_shared<const SketchTurns>(exec, *plan_, order);
     sums_.emplace(exec, turns_->sums() * columns, "sketch.sums");
   }
   const SketchTurns& turns() const { return *turns_; }
@@ -44,25 +56,25 @@ class StepSums {
   std::optional<ScratchArray<float>> sums_;
 };
 
-// A variable whose elements know nothing of each other.
+// A variable whose elements know nothing of each other: the rule advances them as it goes.
 template <class Access>
 struct ElementWalk {
   Access access;
   const int32_t* ids;
-  ConstMatrix gradient;
 
-  void advance(int64_t begin, int64_t end, Matrix values) const {
-    for (int64_t r = begin; r < end; ++r) {
-      if (const int64_t next = r + kPrefetchRows; next < gradient.rows) {
-        prefetch_state(access, ids != nullptr ? ids[next] : next);
-      }
-      const auto row = access.row(r, ids != nullptr ? ids[r] : r);
-      const float* g = gradient.row(r);
-      float* value = values.row(r - begin);
-#pragma omp simd
-      for (int64_t c = 0; c < values.cols; ++c) value[c] = row(c, g[c]);
-    }
+  void prefetch(int64_t r, int64_t column, int64_t columns) const {
+    prefetch_state(access, ids != nullptr ? ids[r] : r, column, column + columns);
   }
+
+  struct Row {
+    typename Access::Row row;
+    Row(const ElementWalk& walk, int64_t r)
+        : row(walk.access.row(r, walk.ids != nullptr ? walk.ids[r] : r)) {}
+    void advance(int64_t, int64_t, float*) const {}
+    float load(int64_t column, const float*) const { return row.load(column); }
+    float next(float old, float g) const { return row.next(old, g); }
+    void store(int64_t column, float value) const { row.store(column, value); }
+  };
 };
 
 using VariableWalk = std::variant<ElementWalk<NoState>, ElementWalk<DenseState>, SketchWalk>;
@@ -75,56 +87,83 @@ struct UpdateWalk {
   const int32_t* ids;
   ConstMatrix gradient;
   Matrix parameter;
+  int64_t piece_columns;
+  const int32_t* order;  // in which rows are walked; null: as they stand
 
   void operator()() {
-    const int64_t panel = kPanelElements / gradient.cols;
-    float values1[kPanelElements];
-    float values2[kPanelElements];
-    const Matrix first_values = contiguous(values1, panel, gradient.cols);
-    const Matrix second_values = contiguous(values2, panel, gradient.cols);
-    write_before_reading(first, first_values);
-    write_before_reading(second, second_values);
-    for (int64_t begin = 0; begin < gradient.rows; begin += panel) {
-      const int64_t end = std::min(gradient.rows, begin + panel);
-      advance(first, begin, end, first_values);
-      advance(second, begin, end, second_values);
-      std::visit([&](const auto& any) { update(any, begin, end, first_values, second_values); },
-                 rule);
-    }
+    write_before_reading(first);
+    write_before_reading(second);
+    std::visit([this](const auto& any_rule, const auto& walk1,
+                      const auto& walk2) { update(any_rule, walk1, walk2); },
+               rule, first, second);
   }
 
  private:
-  static void advance(const VariableWalk& variable, int64_t begin, int64_t end, Matrix values) {
-    std::visit([&](const auto& walk) { walk.advance(begin, end, values); }, variable);
-  }
+  int64_t entry(int64_t i) const { return order != nullptr ? order[i] : i; }
+  int64_t table_row(int64_t r) const { return ids != nullptr ? ids[r] : r; }
 
-  void write_before_reading(VariableWalk& variable, Matrix values) const {
-    auto* sketch = std::get_if<SketchWalk>(&variable);
-    if (sketch == nullptr || !sketch->state.step.requery) return;
-    for (int64_t begin = 0; begin < gradient.rows; begin += values.rows) {
-      sketch->advance(begin, std::min(gradient.rows, begin + values.rows), values);
-    }
-    *sketch = sketch->reread();
-  }
-
-  template <class Rule>
-  void update(const Rule& any, int64_t begin, int64_t end, Matrix values1, Matrix values2) const {
-    const Rule local = any;
-    for (int64_t r = begin; r < end; ++r) {
-      const float* g = gradient.row(r);
-      const float* x1 = values1.row(r - begin);
-      const float* x2 = values2.row(r - begin);
-      float* w = parameter.row(ids != nullptr ? ids[r] : r);
-      const int64_t next = r + values1.rows;
-      for (int64_t from = 0; from < gradient.cols; from += kPieceColumns) {
-        const int64_t to = std::min(gradient.cols, from + kPieceColumns);
-        if (next < gradient.rows) {  // in the next panel: this one's rows are in the cache by now
-          prefetch_floats(gradient.row(next) + from, to - from);
-          prefetch_floats(parameter.row(ids != nullptr ? ids[next] : next) + from, to - from);
-        }
-#pragma omp simd
-        for (int64_t c = from; c < to; ++c) w[c] = local(w[c], g[c], x1[c], x2[c]);
+  // f(column, columns)
+  template <class F>
+  void for_each_piece(const F& f) const {
+    for (int64_t column = 0; column < gradient.cols; column += piece_columns) {
+      const int64_t columns = std::min(piece_columns, gradient.cols - column);
+      if (columns == kPieceColumns) {  // a number of turns that the compiler knows
+        f(column, std::integral_constant<int64_t, kPieceColumns>());
+      } else {
+        f(column, columns);
       }
+    }
+  }
+
+  void write_before_reading(VariableWalk& variable) const {
+    auto* const walk = std::get_if<SketchWalk>(&variable);
+    if (walk == nullptr || !walk->requery()) return;
+    float values[kWidestPiece];
+    for (int64_t i = 0; i < gradient.rows; ++i) {
+      SketchWalk::Row row(*walk, entry(i));
+      for_each_piece(
+          [&](int64_t column, int64_t columns) { row.advance(column, columns, values); });
+    }
+    *walk = walk->reread();
+  }
+
+  template <class Rule, class First, class Second>
+  void update(const Rule& any_rule, const First& first_walk, const Second& second_walk) const {
+    const Rule local = any_rule;
+    const int64_t ahead = prefetch_rows(gradient.cols, kUpdateStreams);
+    float values1[kWidestPiece];
+    float values2[kWidestPiece];
+    for (int64_t i = 0; i < gradient.rows; ++i) {
+      const int64_t r = entry(i);
+      typename First::Row row1(first_walk, r);
+      typename Second::Row row2(second_walk, r);
+      const float* const gradients = gradient.row(r);
+      float* const parameters = parameter.row(table_row(r));
+      const bool more = i + ahead < gradient.rows;
+      const int64_t next = more ? entry(i + ahead) : 0;
+      for_each_piece([&](int64_t column, auto columns) {
+        if (more) {
+          prefetch_floats(gradient.row(next) + column, columns);
+          prefetch_floats(parameter.row(table_row(next)) + column, columns);
+          first_walk.prefetch(next, column, columns);
+          second_walk.prefetch(next, column, columns);
+        }
+        row1.advance(column, columns, values1);
+        row2.advance(column, columns, values2);
+        const float* const g = gradients + column;
+        float* const w = parameters + column;
+#pragma omp simd
+        for (int64_t c = 0; c < columns; ++c) {
+          const float old = w[c];
+          const float old1 = row1.load(column + c, values1 + c);
+          const float old2 = row2.load(column + c, values2 + c);
+          const float x1 = row1.next(old1, g[c]);
+          const float x2 = row2.next(old2, g[c]);
+          row1.store(column + c, x1);
+          row2.store(column + c, x2);
+          w[c] = local(old, g[c], x1, x2);
+        }
+      });
     }
   }
 };
@@ -137,12 +176,10 @@ struct MakeVariableWalk {
   const int32_t* ids;
   ConstMatrix gradient;
 
-  VariableWalk operator()(const NoState& access) const {
-    return ElementWalk<NoState>{access, ids, gradient};
-  }
+  VariableWalk operator()(const NoState& access) const { return ElementWalk<NoState>{access, ids}; }
   VariableWalk operator()(const DenseState& access) const {
-    return ElementWalk<DenseState>{
-        {access.state.columns(begin, gradient.cols), access.accumulate}, ids, gradient};
+    return ElementWalk<DenseState>{{access.state.columns(begin, gradient.cols), access.accumulate},
+                                   ids};
   }
   VariableWalk operator()(SketchState access) const {
     access.sketch = access.sketch.columns(begin, gradient.cols);
@@ -150,7 +187,7 @@ struct MakeVariableWalk {
       const int64_t pieces = (gradient.cols + piece_columns - 1) / piece_columns;
       access.row_state = access.row_state.columns(begin / piece_columns, pieces);
     }
-    return SketchWalk{access, &sums.turns(), sums.range(begin), ids, gradient, piece_columns};
+    return SketchWalk(access, sums.turns(), sums.range(begin), ids, gradient);
   }
 };
 
@@ -159,8 +196,10 @@ void update_sketched_rows_impl(const Policy&, const Exec& exec, const UpdateRule
                                const StateAccess& first, const StateAccess& second,
                                const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
   if (gradient.cols == 0) return;
-  const StepSums first_sums(exec, first, gradient.cols, nullptr);
-  const StepSums second_sums(exec, second, gradient.cols, &first_sums);
+  const SketchPlan* const plan = plan_to_walk_by(first, second);
+  const WalkOrder order = plan != nullptr ? WalkOrder::buckets : WalkOrder::rows;
+  const StepSums first_sums(exec, first, gradient.cols, order, nullptr);
+  const StepSums second_sums(exec, second, gradient.cols, order, &first_sums);
   const int64_t piece = sketch_piece_columns(gradient.cols);
   const int64_t widest = kRangeColumns / piece * piece;
   const auto walk = [&](int64_t begin, int64_t end) {
@@ -170,7 +209,9 @@ void update_sketched_rows_impl(const Policy&, const Exec& exec, const UpdateRule
                std::visit(MakeVariableWalk{second_sums, begin, piece, ids, g}, second),
                ids,
                g,
-               parameter.columns(begin, end - begin)}();
+               parameter.columns(begin, end - begin),
+               piece,
+               plan != nullptr ? plan->groups[0].order : nullptr}();
   };
   Policy::for_each_span(sketch_pieces(gradient.cols), [&](int64_t first_piece, int64_t last_piece) {
     const int64_t last = std::min(gradient.cols, last_piece * piece);

@@ -31,7 +31,10 @@ struct CountCell {
 
 struct CountPrefetch : CountCell {
   std::atomic<int>* prefetches;
-  void prefetch(int64_t r) const { ++prefetches[r]; }
+  static constexpr int64_t kStreams = 2;
+  void prefetch(int64_t r, int64_t first, int64_t last) const {
+    for (int64_t c = first; c < last; ++c) ++prefetches[r * cols + c];
+  }
 };
 
 bool all_once(const std::vector<std::atomic<int>>& visits) {
@@ -73,17 +76,20 @@ TEST_CASE_TEMPLATE("policy: every cell is visited once", Policy, SerialPolicy, T
 }
 
 TEST_CASE("policy: rows are prefetched at most once and never beyond the end") {
-  constexpr int64_t kRows = 1000, kCols = 33;
-  std::vector<std::atomic<int>> visits(kRows * kCols), prefetches(kRows);
-  for_each_row(SerialPolicy{}, kRows, kCols,
-               CountPrefetch{{visits.data(), kCols}, prefetches.data()});
-  CHECK(all_once(visits));
-  int64_t prefetched = 0;
-  for (const auto& p : prefetches) {
-    CHECK(p <= 1);
-    prefetched += p;
+  constexpr int64_t kRows = 1000;
+  for (const int64_t cols : {7, 64, 150}) {
+    std::vector<std::atomic<int>> visits(static_cast<size_t>(kRows * cols)),
+        prefetches(static_cast<size_t>(kRows * cols));
+    for_each_row(SerialPolicy{}, kRows, cols,
+                 CountPrefetch{{visits.data(), cols}, prefetches.data()});
+    CHECK(all_once(visits));
+    int64_t prefetched = 0;
+    for (const auto& p : prefetches) {
+      CHECK(p <= 1);
+      prefetched += p;
+    }
+    CHECK(prefetched > kRows * cols / 2);
   }
-  CHECK(prefetched > kRows / 2);
 }
 
 TEST_CASE("policy: ranges are cut by shape") {
