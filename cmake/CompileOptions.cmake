@@ -39,7 +39,9 @@ if(SKETCHGRAD_SANITIZE)
        -fno-omit-frame-pointer)
   add_link_options("-fsanitize=${SKETCHGRAD_SANITIZE}")
 endif()
-set(SKETCHGRAD_WARNINGS -Wall -Wextra)
+# Vectors of lanes (kernels/lanes.h) pass between functions of one build alone, so that their calling
+# convention, which differs with and without AVX-512, is nobody else's.
+set(SKETCHGRAD_WARNINGS -Wall -Wextra -Wno-psabi)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # GCC 12 takes a plain "text" + string for overlapping memory (GCC bug 105651).
   list(APPEND SKETCHGRAD_WARNINGS -Wno-restrict)

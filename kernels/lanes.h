@@ -41,13 +41,22 @@ inline void store_lanes(Lanes lanes, float* row, int64_t count) {
 #endif
 }
 
+template <int... kFrom>
+Lanes permute_lanes(Lanes lanes) {
+#if defined(__clang__)
+  return __builtin_shufflevector(lanes, lanes, kFrom...);
+#else
+  using Indices = int __attribute__((vector_size(64)));
+  return __builtin_shuffle(lanes, Indices{kFrom...});
+#endif
+}
+
+// In a fixed order, by halves.
 inline float sum_lanes(Lanes lanes) {
-  using Half = float __attribute__((vector_size(32)));
-  Half half = __builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7) +
-              __builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15);
-  half += __builtin_shufflevector(half, half, 4, 5, 6, 7, 0, 1, 2, 3);
-  half += __builtin_shufflevector(half, half, 2, 3, 0, 1, 6, 7, 4, 5);
-  return half[0] + half[1];
+  lanes += permute_lanes<8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7>(lanes);
+  lanes += permute_lanes<4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11>(lanes);
+  lanes += permute_lanes<2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13>(lanes);
+  return lanes[0] + lanes[1];
 }
 
 }  // namespace sketchgrad::kernels

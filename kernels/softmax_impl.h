@@ -5,6 +5,7 @@
 
 #include "sketchgrad/kernels/for_each.h"
 #include "sketchgrad/kernels/lanes.h"
+#include "sketchgrad/kernels/prefetch.h"
 #include "sketchgrad/kernels/softmax.h"
 #include "sketchgrad/kernels/softmax_rules.h"
 
@@ -83,10 +84,19 @@ inline float add_bias_and_find_max(float* logits, const float* bias, int64_t cou
   return result;
 }
 
-inline float sum_of_shifted_exp(const float* logits, int64_t count, float shift) {
+// Sum of exp(l - shift). Meanwhile the block behind is asked for, of which `ahead` logits are
+// there: finding its maximum is bound by memory, this sum by arithmetic.
+inline float sum_of_shifted_exp(const float* logits, int64_t count, float shift, int64_t ahead) {
+  float sums[kPrefetchColumns] = {};
+  int64_t c = 0;
+  for (; c + kPrefetchColumns <= count; c += kPrefetchColumns) {
+    if (c < ahead) prefetch_floats(logits + count + c, std::min(ahead - c, kPrefetchColumns));
+#pragma omp simd
+    for (int64_t i = 0; i < kPrefetchColumns; ++i) sums[i] += fast_exp(logits[c + i] - shift);
+  }
   float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t c = 0; c < count; ++c) sum += fast_exp(logits[c] - shift);
+  for (; c < count; ++c) sum += fast_exp(logits[c] - shift);
+  for (const float one : sums) sum += one;
   return sum;
 }
 
@@ -96,7 +106,8 @@ inline LogSumExp log_sum_exp(float* logits, const float* bias, int64_t count, Lo
     const int64_t size = std::min(kSoftmaxBlock, count - begin);
     float* const block = logits + begin;
     const float max = add_bias_and_find_max(block, bias == nullptr ? nullptr : bias + begin, size);
-    state = merge(state, {max, sum_of_shifted_exp(block, size, softmax_shift(max))});
+    state = merge(state,
+                  {max, sum_of_shifted_exp(block, size, softmax_shift(max), count - begin - size)});
   }
   return state;
 }
