@@ -1,6 +1,9 @@
 #include "sketchgrad/apps/common/options.h"
 
+#include <fmt/ranges.h>
+
 #include <utility>
+#include <vector>
 
 #include "sketchgrad/optim/adagrad.h"
 #include "sketchgrad/optim/adam.h"
@@ -12,33 +15,110 @@ namespace sketchgrad::apps {
 
 namespace {
 
-// What a rule has, and what it takes where nothing is said.
-struct RuleDefaults {
+float value_of(const std::optional<double>& setting) { return static_cast<float>(*setting); }
+
+Optimizer make_sgd(const OptimizerOptions& options, uint64_t seed) {
+  return Optimizer(Sgd{.learning_rate = value_of(options.learning_rate)}, seed);
+}
+
+Optimizer make_momentum(const OptimizerOptions& options, uint64_t seed) {
+  return Optimizer(Momentum{.learning_rate = value_of(options.learning_rate),
+                            .momentum = value_of(options.momentum),
+                            .nesterov = options.nesterov},
+                   seed);
+}
+
+Optimizer make_adagrad(const OptimizerOptions& options, uint64_t seed) {
+  return Optimizer(Adagrad{.learning_rate = value_of(options.learning_rate),
+                           .epsilon = value_of(options.epsilon)},
+                   seed);
+}
+
+Optimizer make_rmsprop(const OptimizerOptions& options, uint64_t seed) {
+  return Optimizer(Rmsprop{.learning_rate = value_of(options.learning_rate),
+                           .decay = value_of(options.beta2),
+                           .epsilon = value_of(options.epsilon)},
+                   seed);
+}
+
+Optimizer make_adam(const OptimizerOptions& options, uint64_t seed) {
+  Adam adam{.learning_rate = value_of(options.learning_rate),
+            .beta1 = value_of(options.beta1),
+            .beta2 = value_of(options.beta2),
+            .epsilon = value_of(options.epsilon),
+            .weight_decay = static_cast<float>(options.weight_decay)};
+  if (options.moment1 == "none") adam.first = None{};
+  return Optimizer(adam, seed);
+}
+
+// What a rule has, and what it takes where nothing is said. Settings that a rule does not name it
+// does not have. Names and defaults in the help texts and messages come from here.
+struct Rule {
   const char* name;
-  double learning_rate;
-  std::optional<double> beta1;
-  std::optional<double> beta2;
-  std::optional<double> epsilon;
-  std::optional<double> momentum;
-  bool weight_decay;
-  bool first_moment;
-  bool second_moment;
+  Optimizer (*make)(const OptimizerOptions& options, uint64_t seed);  // of completed options
+  std::optional<double> learning_rate;
+  std::optional<double> beta1 = std::nullopt;
+  std::optional<double> beta2 = std::nullopt;
+  std::optional<double> epsilon = std::nullopt;
+  std::optional<double> momentum = std::nullopt;
+  bool nesterov = false;
+  bool weight_decay = false;
+  bool first_moment = false;
+  bool second_moment = false;
 };
 
-constexpr RuleDefaults kRules[] = {
-    {"sgd", 1.0, {}, {}, {}, {}, false, false, false},
-    {"momentum", 0.5, {}, {}, {}, 0.9, false, true, false},
-    {"adagrad", 0.1, {}, {}, 1e-10, {}, false, false, true},
-    {"rmsprop", 0.002, {}, 0.99, 1e-8, {}, false, false, true},
-    {"adam", 0.002, 0.9, 0.999, 1e-8, {}, true, true, true},
+constexpr Rule kRules[] = {
+    {.name = "sgd", .make = make_sgd, .learning_rate = 1.0},
+    {.name = "momentum",
+     .make = make_momentum,
+     .learning_rate = 0.5,
+     .momentum = 0.9,
+     .nesterov = true,
+     .first_moment = true},
+    {.name = "adagrad",
+     .make = make_adagrad,
+     .learning_rate = 0.1,
+     .epsilon = 1e-10,
+     .second_moment = true},
+    {.name = "rmsprop",
+     .make = make_rmsprop,
+     .learning_rate = 0.002,
+     .beta2 = 0.99,
+     .epsilon = 1e-8,
+     .second_moment = true},
+    {.name = "adam",
+     .make = make_adam,
+     .learning_rate = 0.002,
+     .beta1 = 0.9,
+     .beta2 = 0.999,
+     .epsilon = 1e-8,
+     .weight_decay = true,
+     .first_moment = true,
+     .second_moment = true},
 };
 
-const RuleDefaults& rule_named(const std::string& name) {
-  for (const RuleDefaults& rule : kRules) {
+// "sgd, momentum, ..."
+std::string rule_names() {
+  std::vector<const char*> names;
+  for (const Rule& rule : kRules) names.push_back(rule.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+// "[rmsprop 0.99, adam 0.999]": the rules that have a setting, with their defaults.
+std::string defaults_of(std::optional<double> Rule::*setting) {
+  std::vector<std::string> texts;
+  for (const Rule& rule : kRules) {
+    if (rule.*setting) texts.push_back(fmt::format("{} {:g}", rule.name, *(rule.*setting)));
+  }
+  return fmt::format("[{}]", fmt::join(texts, ", "));
+}
+
+const Rule& rule_named(const std::string& name) {
+  for (const Rule& rule : kRules) {
     if (rule.name == name) return rule;
   }
-  throw InvalidArgument(fmt::format(
-      "--optimizer: unknown rule '{}'; known are sgd, momentum, adagrad, rmsprop, adam", name));
+  throw InvalidArgument(
+      fmt::format("--optimizer: unknown rule '{}'; known are {}", name, rule_names()));
 }
 
 void fill(std::optional<double>& value, const std::optional<double>& fallback,
@@ -51,8 +131,6 @@ void check_moment(const std::string& memory, bool present, const std::string& fl
                   const std::string& rule) {
   check(present || memory == "dense", "{}: {} has no such moment", flag, rule);
 }
-
-float value_of(const std::optional<double>& setting) { return static_cast<float>(*setting); }
 
 void add_memory_options(CLI::App& command, OptimizerOptions& options) {
   const std::string memories = "dense, none, or sketch:RATIO[,depth=N][,width=N][,reading=NAME]";
@@ -86,24 +164,28 @@ void add_file_options(CLI::App& command, RunOptions& options) {
 }  // namespace
 
 void add_options(CLI::App& command, OptimizerOptions& options) {
-  command.add_option("--optimizer", options.optimizer, "sgd, momentum, adagrad, rmsprop or adam")
+  command.add_option("--optimizer", options.optimizer, "the rule: " + rule_names())
       ->capture_default_str();
   add_memory_options(command, options);
   command
       .add_option("--learning-rate", options.learning_rate,
-                  "step size [adam and rmsprop 0.002, adagrad 0.1, momentum 0.5, sgd 1]")
+                  "step size " + defaults_of(&Rule::learning_rate))
       ->check(CLI::PositiveNumber);
-  command.add_option("--beta1", options.beta1, "decay of adam's first moment a step [0.9]")
+  command
+      .add_option("--beta1", options.beta1,
+                  "decay of the first moment a step " + defaults_of(&Rule::beta1))
       ->check(CLI::Range(0.0, 1.0));
   command
       .add_option("--beta2", options.beta2,
-                  "decay of the second moment a step [adam 0.999, rmsprop 0.99]")
+                  "decay of the second moment a step " + defaults_of(&Rule::beta2))
       ->check(CLI::Range(0.0, 1.0));
   command
       .add_option("--epsilon", options.epsilon,
-                  "added to the root of the second moment [1e-8, adagrad 1e-10]")
+                  "added to the root of the second moment " + defaults_of(&Rule::epsilon))
       ->check(CLI::NonNegativeNumber);
-  command.add_option("--momentum", options.momentum, "decay of the momentum a step, below 1 [0.9]")
+  command
+      .add_option("--momentum", options.momentum,
+                  "decay of the momentum a step, below 1 " + defaults_of(&Rule::momentum))
       ->check(CLI::Range(0.0, 1.0));
   command.add_flag("--nesterov,!--no-nesterov", options.nesterov, "Nesterov's momentum");
   command
@@ -139,7 +221,7 @@ void add_options(CLI::App& command, RunOptions& options) {
 }
 
 void complete(OptimizerOptions& options) {
-  const RuleDefaults& rule = rule_named(options.optimizer);
+  const Rule& rule = rule_named(options.optimizer);
   check_moment(options.moment1, rule.first_moment, "--moment1", options.optimizer);
   check_moment(options.moment2, rule.second_moment, "--moment2", options.optimizer);
   fill(options.learning_rate, rule.learning_rate, "--learning-rate", options.optimizer);
@@ -151,7 +233,7 @@ void complete(OptimizerOptions& options) {
   fill(options.beta2, rule.beta2, "--beta2", options.optimizer);
   fill(options.epsilon, rule.epsilon, "--epsilon", options.optimizer);
   fill(options.momentum, rule.momentum, "--momentum", options.optimizer);
-  check(!options.nesterov || rule.momentum, "--nesterov: {} has no such setting",
+  check(!options.nesterov || rule.nesterov, "--nesterov: {} has no such setting",
         options.optimizer);
   check(options.weight_decay == 0 || rule.weight_decay, "--weight-decay: {} has no such setting",
         options.optimizer);
@@ -168,7 +250,7 @@ void complete(OptimizerOptions& options) {
 }
 
 nlohmann::json to_json(const OptimizerOptions& options) {
-  const RuleDefaults& rule = rule_named(options.optimizer);
+  const Rule& rule = rule_named(options.optimizer);
   nlohmann::json result = {{"optimizer", options.optimizer}};
   const auto put = [&](const char* name, const std::optional<double>& value) {
     if (value) result[name] = *value;
@@ -181,7 +263,7 @@ nlohmann::json to_json(const OptimizerOptions& options) {
   const Moments moments = table_moments(options);
   if (rule.first_moment) result["moment1"] = to_string(moments.first);
   if (rule.second_moment) result["moment2"] = to_string(moments.second);
-  if (rule.momentum) result["nesterov"] = options.nesterov;
+  if (rule.nesterov) result["nesterov"] = options.nesterov;
   if (rule.weight_decay) result["weight_decay"] = options.weight_decay;
   return result;
 }
@@ -192,22 +274,7 @@ Moments table_moments(const OptimizerOptions& options) {
 }
 
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed) {
-  const float learning_rate = value_of(options.learning_rate);
-  if (options.optimizer == "sgd") return Optimizer(Sgd{learning_rate}, seed);
-  if (options.optimizer == "momentum") {
-    return Optimizer(Momentum{learning_rate, value_of(options.momentum), options.nesterov}, seed);
-  }
-  if (options.optimizer == "adagrad") {
-    return Optimizer(Adagrad{learning_rate, value_of(options.epsilon)}, seed);
-  }
-  if (options.optimizer == "rmsprop") {
-    return Optimizer(Rmsprop{learning_rate, value_of(options.beta2), value_of(options.epsilon)},
-                     seed);
-  }
-  Adam adam{learning_rate, value_of(options.beta1), value_of(options.beta2),
-            value_of(options.epsilon), static_cast<float>(options.weight_decay)};
-  if (options.moment1 == "none") adam.first = None{};
-  return Optimizer(adam, seed);
+  return rule_named(options.optimizer).make(options, seed);
 }
 
 }  // namespace sketchgrad::apps

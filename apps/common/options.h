@@ -14,7 +14,7 @@ namespace sketchgrad::apps {
 
 // What is not set is chosen by complete().
 struct OptimizerOptions {
-  std::string optimizer = "adam";  // sgd, momentum, adagrad, rmsprop, adam
+  std::string optimizer = "adam";  // a name of kRules in options.cpp
   std::string moment1 = "dense";   // as parse_memory reads it
   std::string moment2 = "dense";
   std::optional<double> learning_rate;
