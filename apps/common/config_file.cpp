@@ -49,15 +49,35 @@ std::vector<CLI::ConfigItem> read_items(const std::string& file) {
   }
 }
 
+// The line that sets `name`; 0 where it is not found. CLI11 does not tell.
+int64_t line_of(const std::string& file, const std::string& name) {
+  std::ifstream stream(file);
+  int64_t number = 0;
+  for (std::string line; std::getline(stream, line);) {
+    ++number;
+    if (CLI::detail::trim_copy(line.substr(0, line.find('='))) == name) return number;
+  }
+  return 0;
+}
+
+// What a file can set: not the flags that end the program or that are replaced by a file.
+bool is_setting(const CLI::App& command, const CLI::ConfigItem& item) {
+  const std::string flag = "--" + item.fullname();
+  const CLI::Option* option = command.get_option_no_throw(flag);
+  return item.parents.empty() && option != nullptr && option != command.get_help_ptr() &&
+         flag != kFlag;
+}
+
 std::vector<std::string> read_config(const std::string& file, const CLI::App& command) {
   std::vector<std::string> flags;
   for (const CLI::ConfigItem& item : read_items(file)) {
     const std::string name = item.fullname();
-    if (!item.parents.empty() || command.get_option_no_throw("--" + name) == nullptr) {
-      throw DataError(file, 0, fmt::format("'{}' is no setting of {}", name, command.get_name()));
+    if (!is_setting(command, item)) {
+      throw DataError(file, line_of(file, item.name),
+                      fmt::format("'{}' is no setting of {}", name, command.get_name()));
     }
     if (item.inputs.size() != 1) {
-      throw DataError(file, 0,
+      throw DataError(file, line_of(file, name),
                       fmt::format("'{}' must have one value (in quotes, if it holds "
                                   "commas or spaces)",
                                   name));

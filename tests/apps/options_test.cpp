@@ -35,6 +35,19 @@ TEST_CASE("options: each rule has its defaults") {
   CHECK(*parsed({"--optimizer=momentum"}).optimizer.momentum == 0.9);
 }
 
+TEST_CASE("options: help and messages name every rule, and its defaults") {
+  lm::TrainSettings settings;
+  CLI::App command("train", "train");
+  lm::add_options(command, settings);
+  const std::string help = command.help();
+  CHECK(help.find("[rmsprop 0.99, adam 0.999]") != std::string::npos);
+  CHECK(help.find("[adagrad 1e-10, rmsprop 1e-08, adam 1e-08]") != std::string::npos);
+  const std::string names = "sgd, momentum, adagrad, rmsprop, adam";
+  CHECK(help.find(names) != std::string::npos);
+  CHECK_THROWS_WITH_AS(parsed({"--optimizer=adamant"}), doctest::Contains(names.c_str()),
+                       InvalidArgument);
+}
+
 TEST_CASE("options: adam without a first moment has beta1 = 0") {
   const lm::TrainSettings settings = parsed({"--moment1=none", "--moment2=sketch:0.2"});
   CHECK(*settings.optimizer.beta1 == 0.0);
@@ -93,10 +106,20 @@ TEST_CASE("config: settings from files, flags win") {
 
 TEST_CASE("config: mistakes in files are told") {
   const TemporaryFolder folder;
-  CHECK_THROWS_AS(parsed({"--config=" + folder.file("a", "hiden = 12\n")}), DataError);
+  CHECK_THROWS_WITH_AS(parsed({"--config=" + folder.file("a", "# sizes\nhiden = 12\n")}),
+                       doctest::Contains("a:2: 'hiden'"), DataError);
   CHECK_THROWS_AS(parsed({"--config=" + folder.file("b", "[model]\nhidden = 12\n")}), DataError);
   CHECK_THROWS_AS(parsed({"--config=" + folder.file("c", "moment2 = [\"a\", \"b\"]\n")}),
                   DataError);
+  // Neither would do anything.
+  CHECK_THROWS_WITH_AS(
+      parsed({"--config=" + folder.file("e", "hidden = 12\n\n  config = \"b\"\n")}),
+      doctest::Contains("e:3: 'config'"), DataError);
+  for (const char* help : {"help\n", "help = true\n"}) {
+    CAPTURE(help);
+    CHECK_THROWS_WITH_AS(parsed({"--config=" + folder.file("f", help)}),
+                         doctest::Contains("f:1: 'help'"), DataError);
+  }
   CHECK_THROWS_AS(parsed({"--config=" + folder.file("d", "hidden = many\n")}), CLI::ParseError);
   CHECK_THROWS_AS(parsed({"--config=" + (folder / "missing.toml")}), InvalidArgument);
 }
