@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <new>
 #include <system_error>
 #include <utility>
 
 #include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/out_of_memory.h"
 #include "sketchgrad/apps/common/text_reader.h"
 #include "sketchgrad/apps/common/token_buffer.h"
 
@@ -106,9 +108,17 @@ Tensor ids_of(const StateDict& state) {
   return state.tensors.at(kIds).clone({Category::data, "tokens"});
 }
 
-}  // namespace
+// f() of what reads a text, whose lines and words are in memory that the allocator does not know.
+template <class Function>
+auto reading(const std::string& path, Function f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    throw_out_of_memory(fmt::format("[text] reading {}", path));
+  }
+}
 
-TrainingText read_training_text(const std::string& path, int64_t vocab_min) {
+TrainingText count_and_encode(const std::string& path, int64_t vocab_min) {
   WordCounter counter;
   TokenBuffer tokens =
       read_tokens(path, [&](std::string_view word) { return counter.count(word); });
@@ -118,9 +128,17 @@ TrainingText read_training_text(const std::string& path, int64_t vocab_min) {
   return {std::move(vocabulary), tokens.finish("tokens", rename)};
 }
 
+}  // namespace
+
+TrainingText read_training_text(const std::string& path, int64_t vocab_min) {
+  return reading(path, [&] { return count_and_encode(path, vocab_min); });
+}
+
 Tensor read_text(const std::string& path, const Vocabulary& vocabulary) {
-  return read_tokens(path, [&](std::string_view word) { return vocabulary.id(word); })
-      .finish("tokens");
+  return reading(path, [&] {
+    return read_tokens(path, [&](std::string_view word) { return vocabulary.id(word); })
+        .finish("tokens");
+  });
 }
 
 CachedReader::CachedReader(std::string folder, std::function<void(const std::string&)> say)
