@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <utility>
 
+#include "sketchgrad/apps/common/out_of_memory.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/optim/clip.h"
 
@@ -29,6 +31,11 @@ class Stopwatch {
  private:
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
+
+void check_finite(double loss, int64_t step, const char* what) {
+  if (std::isfinite(loss)) return;
+  throw NumericError(fmt::format("[train] step {}: the {} is {}", step, what, loss));
+}
 
 }  // namespace
 
@@ -82,32 +89,53 @@ Trainer::Trainer(TrainingTask& task, Optimizer& optimizer, Schedule& schedule,
 bool Trainer::run() {
   const StopSignal stop;
   Progress progress("train", options_.total_steps);
+  try {
+    return train(progress);
+  } catch (...) {
+    save_before_error(progress);
+    throw;
+  }
+}
+
+// Checkpoints come before the lines about them: a log that cannot be written must not cost what
+// was trained.
+bool Trainer::train(Progress& progress) {
   task_.model().set_training(true);
   for (;;) {
     if (validation_due() && !validate(progress)) break;
     if (StopSignal::requested() || figures_.steps >= options_.total_steps) break;
     step();
-    show(progress);
     if (options_.checkpoint_every > 0 && figures_.steps % options_.checkpoint_every == 0) {
       save_latest();
     }
+    write_interval();
+    show(progress);
   }
   if (saved_steps_ != figures_.steps) save_latest();
   return figures_.steps >= options_.total_steps && !validation_due();
 }
 
 void Trainer::step() {
-  Stopwatch watch;
-  PhaseSeconds& seconds = figures_.seconds;
-  const int64_t examples = task_.fetch(figures_.steps % task_.steps_per_epoch());
-  watch.lap(seconds.data);
-  const double loss = forward_backward();
-  watch.lap(seconds.forward_backward);
-  clip();
-  watch.lap(seconds.clip);
-  update();
-  watch.lap(seconds.optimizer);
-  finish_step(loss, examples);
+  const int64_t number = figures_.steps + 1;
+  try {
+    Stopwatch watch;
+    PhaseSeconds& seconds = figures_.seconds;
+    task_.keep_state();
+    step_state_ = StepState::begun;
+    const int64_t examples = task_.fetch(figures_.steps % task_.steps_per_epoch());
+    watch.lap(seconds.data);
+    const double loss = forward_backward();
+    watch.lap(seconds.forward_backward);
+    clip();
+    watch.lap(seconds.clip);
+    step_state_ = StepState::updating;
+    update();
+    watch.lap(seconds.optimizer);
+    finish_step(loss, examples);
+    step_state_ = StepState::finished;
+  } catch (const std::bad_alloc&) {
+    throw_out_of_memory(fmt::format("[train] step {}", number));
+  }
 }
 
 double Trainer::forward_backward() {
@@ -118,7 +146,7 @@ double Trainer::forward_backward() {
   };
   const Variable loss = forward();
   const double value = loss.value.item();
-  check_finite(value, "loss");
+  check_finite(value, figures_.steps + 1, "loss");
   const MemoryScope scope("backward");
   tape.backward(loss);
   return value;
@@ -143,11 +171,6 @@ void Trainer::update() {
   optimizer_.clear_gradients();
 }
 
-void Trainer::check_finite(double loss, const char* what) const {
-  if (std::isfinite(loss)) return;
-  throw NumericError(fmt::format("[train] step {}: the {} is {}", figures_.steps + 1, what, loss));
-}
-
 void Trainer::finish_step(double loss, int64_t examples) {
   ++figures_.steps;
   figures_.examples += examples;
@@ -157,11 +180,11 @@ void Trainer::finish_step(double loss, int64_t examples) {
     figures_.epoch_losses.push_back(figures_.epoch.value());
     figures_.epoch = {};
   }
-  if (figures_.steps % options_.log_every == 0) log_interval();
+  if (figures_.steps % options_.log_every == 0) interval_entry_ = end_interval();
   last_loss_ = figures_.interval.examples > 0 ? figures_.interval.value() : last_loss_;
 }
 
-void Trainer::log_interval() {
+json Trainer::end_interval() {
   last_loss_ = figures_.interval.value();
   figures_.interval = {};
   json entry = task_.metrics(last_loss_);
@@ -173,7 +196,12 @@ void Trainer::log_interval() {
                 {"examples", figures_.examples},
                 {"seconds", figures_.seconds.total()},
                 {"peak_bytes", allocator().peak().total}});
-  metrics_.write(entry);
+  return entry;
+}
+
+void Trainer::write_interval() {
+  const json entry = std::exchange(interval_entry_, nullptr);
+  if (!entry.is_null()) metrics_.write(entry);
 }
 
 void Trainer::show(Progress& progress) const {
@@ -200,22 +228,40 @@ bool Trainer::validate(Progress& progress) {
   const std::optional<double> loss = task_.validate();
   task_.model().set_training(true);
   if (!loss) return false;
-  check_finite(*loss, "validation loss");
+  check_finite(*loss, figures_.steps, "validation loss");
   figures_.validations.push_back({figures_.steps, *loss});
   schedule_.observe(*loss);
+  if (folder_ != nullptr && (!best || *loss < *best)) save(folder_->best());
+  save_latest();
 
   json entry = task_.metrics(*loss);
   entry.update({{"event", "validation"}, {"step", figures_.steps}, {"epoch", epoch()}});
   metrics_.write(entry);
   progress.say(fmt::format("step {}: validation {}", figures_.steps, task_.describe(*loss)));
-  if (folder_ != nullptr && (!best || *loss < *best)) save(folder_->best());
-  save_latest();
   return true;
 }
 
 void Trainer::save_latest() {
   if (folder_ != nullptr) save(folder_->latest());
   saved_steps_ = figures_.steps;
+}
+
+void Trainer::save_before_error(Progress& progress) {
+  if (folder_ == nullptr || saved_steps_ == figures_.steps || figures_.steps == 0) return;
+  if (step_state_ == StepState::updating) return;
+  try {
+    if (step_state_ == StepState::begun) task_.restore_state();
+    save_latest();
+    progress.say(fmt::format("step {}: checkpoint written before the error", figures_.steps));
+  } catch (const std::exception& error) {
+    // What ended the training is the error to tell.
+    progress.say(error.what());
+  }
+}
+
+double Trainer::elapsed_seconds() const {
+  const std::chrono::duration<double> here = std::chrono::steady_clock::now() - options_.start;
+  return loaded_seconds_ + here.count();
 }
 
 void Trainer::save(const std::string& file) const {
@@ -228,6 +274,7 @@ void Trainer::save(const std::string& file) const {
                         {"total_steps", options_.total_steps},
                         {"examples", figures_.examples},
                         {"seconds", figures_.seconds},
+                        {"elapsed_seconds", elapsed_seconds()},
                         {"epoch", figures_.epoch},
                         {"interval", figures_.interval},
                         {"epoch_losses", figures_.epoch_losses},
@@ -249,6 +296,8 @@ void Trainer::load(const StateDict& state) {
     figures.at("total_steps").get_to(loaded_total_steps_);
     figures.at("examples").get_to(figures_.examples);
     figures.at("seconds").get_to(figures_.seconds);
+    // Older checkpoints lack it.
+    loaded_seconds_ = figures.value("elapsed_seconds", figures_.seconds.total());
     figures.at("epoch").get_to(figures_.epoch);
     figures.at("interval").get_to(figures_.interval);
     figures.at("epoch_losses").get_to(figures_.epoch_losses);

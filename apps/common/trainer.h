@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,6 +36,10 @@ class TrainingTask {
   // trainer's own figures.
   virtual void save(StateDict& state) const = 0;
   virtual void load(const StateDict& state) = 0;
+  // Before each step's fetch: remembers what save() would write, for a step that cannot be
+  // finished; restore_state() then brings it back.
+  virtual void keep_state() = 0;
+  virtual void restore_state() = 0;
 };
 
 // Wall time of the parts of training steps.
@@ -83,6 +88,8 @@ struct TrainerOptions {
   int64_t eval_every = 0;        // steps; 0: at the end of each epoch. Also after the last step
   int64_t checkpoint_every = 0;  // steps; 0: after validations only
   int64_t log_every = 50;        // steps
+  // When the program began: what was done before training counts as wall time, too.
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
 };
 
 // The training loop: steps, validations, checkpoints, progress and metrics. A run that is stopped
@@ -97,26 +104,36 @@ class Trainer {
   // Goes on from a checkpoint. Throws DataError if it is none of this model and optimizer.
   void load(const StateDict& state);
   // Trains to the last step. False where SIGINT or SIGTERM ended it; then the checkpoint is
-  // written. Throws NumericError naming the step where the loss or a gradient is not finite.
+  // written. Throws NumericError naming the step where the loss or a gradient is not finite. The
+  // latest checkpoint is written also where anything is thrown, and is then of the last finished
+  // step, unless the parameters were already on their way to the next one.
   bool run();
 
   const TrainingFigures& figures() const { return figures_; }
   // What the run was to have that wrote the loaded checkpoint; 0 without one.
   int64_t loaded_total_steps() const { return loaded_total_steps_; }
+  // Wall time of the whole run: of this process, and of the one before up to its checkpoint, which
+  // counts the ones before that.
+  double elapsed_seconds() const;
 
  private:
+  // How far the state is from that of a finished step.
+  enum class StepState { finished, begun, updating };
+
+  bool train(Progress& progress);
   void step();
   double forward_backward();
   void clip();
   void update();
-  void check_finite(double loss, const char* what) const;
   void finish_step(double loss, int64_t examples);
   bool validation_due() const;
   bool validate(Progress& progress);
-  void log_interval();
+  nlohmann::json end_interval();
+  void write_interval();
   void show(Progress& progress) const;
   void save(const std::string& file) const;
   void save_latest();
+  void save_before_error(Progress& progress);
   int64_t epoch() const { return figures_.steps / task_.steps_per_epoch(); }
 
   TrainingTask& task_;
@@ -129,7 +146,10 @@ class Trainer {
   double last_loss_ = 0;
   double last_norm_ = 0;
   int64_t loaded_total_steps_ = 0;
+  double loaded_seconds_ = 0;
   int64_t saved_steps_ = -1;  // when the latest checkpoint was written
+  StepState step_state_ = StepState::finished;
+  nlohmann::json interval_entry_;  // that is still to be written; null: none
 };
 
 }  // namespace sketchgrad::apps

@@ -45,6 +45,8 @@ class LanguageModel : public Module {
   Parameter& output_table() { return output_.weight(); }  // the embedding's if they are tied
 
   // Where the mask generator stands.
+  Rng rng() const { return rng_; }
+  void set_rng(Rng rng) { rng_ = rng; }
   void save_rng(StateDict& state) const;
   void load_rng(const StateDict& state);
 

@@ -93,6 +93,11 @@ void LanguageModelTask::load(const StateDict& state) {
       state_, [&](const std::string& name, const Tensor& tensor) { state.copy_to(name, tensor); });
 }
 
+void LanguageModelTask::restore_state() {
+  state_ = kept_.state;
+  model_.set_rng(kept_.rng);
+}
+
 StateDict load_without_optimizer(const std::string& checkpoint) {
   return load_safetensors(checkpoint,
                           [](const std::string& name) { return !name.starts_with("optimizer."); });

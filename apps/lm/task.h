@@ -27,14 +27,24 @@ class LanguageModelTask final : public TrainingTask {
   void save(StateDict& state) const override;
   // Throws InvalidArgument naming what differs where the checkpoint is of another run.
   void load(const StateDict& state) override;
+  void keep_state() override { kept_ = {state_, model_.rng()}; }
+  void restore_state() override;
 
  private:
+  // What a step changes besides the model's parameters. Steps replace tensors, they write into
+  // none.
+  struct StepState {
+    LstmState state;
+    Rng rng;
+  };
+
   LanguageModel& model_;
   const Vocabulary& vocabulary_;
   ColumnBatches train_;
   ColumnBatches valid_;
   nlohmann::json identity_;
   LstmState state_;
+  StepState kept_;
   Segment segment_;
 };
 
