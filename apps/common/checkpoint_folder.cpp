@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "sketchgrad/apps/common/output_file.h"
+
 namespace sketchgrad::apps {
 
 namespace fs = std::filesystem;
@@ -21,6 +23,8 @@ CheckpointFolder::CheckpointFolder(const std::string& folder)
   if (error) {
     throw IoError(fmt::format("[checkpoint] {}: cannot be made: {}", folder, error.message()));
   }
+  check_replaceable("checkpoint", latest_);
+  check_replaceable("checkpoint", best_);
 }
 
 bool CheckpointFolder::has_latest() const {

@@ -9,7 +9,7 @@ namespace sketchgrad::apps {
 // A folder with latest.safetensors, and best.safetensors where there was a validation.
 class CheckpointFolder {
  public:
-  // Makes the folder where it is missing. Throws IoError.
+  // Makes the folder where it is missing. Throws IoError also where its files could not be written.
   explicit CheckpointFolder(const std::string& folder);
 
   const std::string& latest() const { return latest_; }

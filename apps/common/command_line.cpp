@@ -3,9 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <new>
 
+#include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/kernels/error.h"
 
 namespace sketchgrad::apps {
@@ -20,24 +24,37 @@ void parse(CLI::App& app, std::vector<std::string> arguments) {
   app.parse(std::move(arguments));
 }
 
-int run_program(const std::string& name, const CLI::App& app, const std::function<int()>& body) {
-  const auto complain = [&](const std::exception& error, int code) {
-    fmt::print(stderr, "{}: error: {}\n", name, error.what());
-    return code;
-  };
+namespace {
+
+int complain(const std::string& name, const char* problem, int code) {
+  print_line(stderr, fmt::format("{}: error: {}", name, problem));
+  return code;
+}
+
+int run_body(const std::string& name, const CLI::App& app, const std::function<int()>& body) {
   try {
     return body();
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return complain(error, kExitUsage);
+    return complain(name, error.what(), kExitUsage);
   } catch (const InvalidArgument& error) {
-    return complain(error, kExitUsage);
+    return complain(name, error.what(), kExitUsage);
   } catch (const std::bad_alloc&) {
-    return complain(std::runtime_error("out of memory"), kExitFailure);
+    return complain(name, "the system has no memory left", kExitFailure);
   } catch (const std::exception& error) {
-    return complain(error, kExitFailure);
+    return complain(name, error.what(), kExitFailure);
   }
+}
+
+}  // namespace
+
+int run_program(const std::string& name, const CLI::App& app, const std::function<int()>& body) {
+  const int code = run_body(name, app, body);
+  // Results that are lost on their way are no success.
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  const std::string problem = fmt::format("[stdout] cannot be written: {}", std::strerror(errno));
+  return complain(name, problem.c_str(), code == 0 ? kExitFailure : code);
 }
 
 }  // namespace sketchgrad::apps

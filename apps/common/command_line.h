@@ -17,7 +17,8 @@ std::vector<std::string> arguments_of(int argc, char** argv);
 void parse(CLI::App& app, std::vector<std::string> arguments);
 
 // Runs `body` and turns what it throws into one line "NAME: error: ..." on stderr and an exit code:
-// kExitUsage for wrong flags and values, kExitFailure for everything else. Help is printed.
+// kExitUsage for wrong flags and values, kExitFailure for everything else, also where stdout did
+// not take all that was printed. Help is printed.
 int run_program(const std::string& name, const CLI::App& app, const std::function<int()>& body);
 
 }  // namespace sketchgrad::apps

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/kernels/error.h"
 
 namespace sketchgrad::apps {
@@ -21,29 +22,58 @@ namespace {
   throw IoError(fmt::format("[metrics] {}: cannot be written: {}", path, std::strerror(reason)));
 }
 
-// A run that was killed may have left half a line.
-bool ends_within_line(const std::string& path) {
+// Whether a line stays when its run goes on after `step`. What is no entry of a log is not ours to
+// judge, unless it is the half line of a run that was killed.
+bool stays(const std::string& line, bool torn, int64_t step) {
+  const auto entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (entry.is_discarded()) return !torn;
+  return !entry.is_object() || !entry.contains("step") || !entry["step"].is_number_integer() ||
+         entry["step"].get<int64_t>() <= step;
+}
+
+// Copies the lines that stay; returns whether anything is different.
+bool copy_lines(std::istream& file, int64_t step, std::ostream& kept) {
+  bool changed = false;
+  for (std::string line; std::getline(file, line);) {
+    const bool torn = file.eof();
+    const bool staying = stays(line, torn, step);
+    if (staying) kept << line << '\n';
+    changed = changed || torn || !staying;
+  }
+  return changed;
+}
+
+// Takes away what the run will do again.
+void drop_lines_after(int64_t step, const std::string& path) {
   std::error_code none;
-  if (!fs::is_regular_file(path, none)) return false;
+  if (!fs::is_regular_file(path, none)) return;
   std::ifstream file(path, std::ios::binary);
-  file.seekg(-1, std::ios::end);
-  char last = '\n';
-  file.get(last);
-  return file && last != '\n';
+  if (!file) fail(path, errno);
+  std::ostream nowhere(nullptr);
+  if (!copy_lines(file, step, nowhere)) return;
+  file.clear();
+  file.seekg(0);
+  // The file itself, not a link to it.
+  replace_file("metrics", fs::canonical(path).string(),
+               [&](std::ostream& kept) { copy_lines(file, step, kept); });
 }
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::string& path, bool append) : path_(path) {
-  const bool torn = append && ends_within_line(path);
-  file_.open(path, append ? std::ios::app : std::ios::trunc);
-  if (torn) file_ << '\n' << std::flush;
+MetricsLog::MetricsLog(const std::string& path) : path_(path), file_(path, std::ios::trunc) {
+  if (!file_) fail(path, errno);
+}
+
+MetricsLog::MetricsLog(const std::string& path, int64_t step) : path_(path) {
+  drop_lines_after(step, path);
+  file_.open(path, std::ios::app);
   if (!file_) fail(path, errno);
 }
 
 void MetricsLog::write(const nlohmann::json& entry) {
   if (!file_.is_open()) return;
-  file_ << entry.dump() << '\n' << std::flush;
+  file_ << entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n'
+        << std::flush;
   if (!file_) fail(path_, errno);
 }
 

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstdint>
 #include <fstream>
 #include <string>
 
@@ -12,9 +13,13 @@ class MetricsLog {
  public:
   // Writes nowhere.
   MetricsLog() = default;
-  // `append`: go on after what is there, on a line of its own. Throws IoError.
-  MetricsLog(const std::string& path, bool append);
+  // A new file. Throws IoError.
+  explicit MetricsLog(const std::string& path);
+  // Goes on after what is there, of a run that goes on after `step`: entries of later steps, and
+  // the half line that a killed run can leave, are taken away. Throws IoError.
+  MetricsLog(const std::string& path, int64_t step);
 
+  // Throws IoError.
   void write(const nlohmann::json& entry);
 
  private:

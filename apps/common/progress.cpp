@@ -8,6 +8,8 @@
 #include <cmath>
 #include <utility>
 
+#include "sketchgrad/apps/common/print.h"
+
 namespace sketchgrad::apps {
 
 namespace {
@@ -54,7 +56,7 @@ void Progress::update(int64_t done, const std::string& text) {
   if (!due()) return;
   last_ = Clock::now();
   if (!terminal_) {
-    fmt::print(stream_, "{} {}/{} {}\n", label_, done, total_, text);
+    print_line(stream_, fmt::format("{} {}/{} {}", label_, done, total_, text));
     return;
   }
   std::string line = fmt::format("{} {} {}/{} {}", label_, bar(done, total_), done, total_, text);
@@ -69,9 +71,9 @@ void Progress::clear() {
   if (terminal_) std::fputs("\r\x1b[K", stream_);
 }
 
-void Progress::say(const std::string& line) {
+void Progress::say(std::string_view line) {
   clear();
-  fmt::print(stream_, "{}\n", line);
+  print_line(stream_, line);
 }
 
 }  // namespace sketchgrad::apps

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 namespace sketchgrad::apps {
 
@@ -11,7 +12,7 @@ namespace sketchgrad::apps {
 std::string format_seconds(double seconds);
 
 // How far a long job is. On a terminal one line is redrawn a few times a second; elsewhere a line
-// is written every `quiet_seconds`.
+// is written every `quiet_seconds`. A stream that cannot be written is no error.
 class Progress {
  public:
   Progress(std::string label, int64_t total, std::FILE* stream = stderr, double quiet_seconds = 20);
@@ -24,7 +25,7 @@ class Progress {
   bool due() const;
   void update(int64_t done, const std::string& text);
   // A line that stays.
-  void say(const std::string& line);
+  void say(std::string_view line);
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -1,68 +1,18 @@
 #include "sketchgrad/apps/common/report.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <system_error>
 
-#include "sketchgrad/kernels/error.h"
+#include "sketchgrad/apps/common/output_file.h"
 
 namespace sketchgrad::apps {
 
-namespace fs = std::filesystem;
-
-namespace {
-
-std::string temporary_path(const std::string& path) {
-  return fmt::format("{}.{}.tmp", path, ::getpid());
-}
-
-[[noreturn]] void fail(const std::string& path, const std::string& reason) {
-  throw IoError(fmt::format("[report] {}: cannot be written: {}", path, reason));
-}
-
-// Renaming would replace a device or a pipe, and fails over a folder.
-void check_replaceable(const std::string& path) {
-  std::error_code none;
-  const fs::file_status status = fs::status(path, none);
-  if (fs::is_directory(status)) fail(path, std::strerror(EISDIR));
-  if (fs::exists(status) && !fs::is_regular_file(status)) fail(path, "it is no regular file");
-}
-
-void write_text(const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text << std::flush;
-  if (!file) {
-    const std::string reason = std::strerror(errno);
-    std::remove(path.c_str());
-    fail(path, reason);
-  }
-}
-
-}  // namespace
-
 void write_json(const std::string& path, const nlohmann::json& value) {
-  check_replaceable(path);
-  const std::string temporary = temporary_path(path);
-  write_text(temporary, value.dump(2) + "\n");
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) {
-    const std::string reason = std::strerror(errno);
-    std::remove(temporary.c_str());
-    fail(path, reason);
-  }
-}
-
-void check_writable(const std::string& path) {
-  check_replaceable(path);
-  const std::string temporary = temporary_path(path);
-  write_text(temporary, "");
-  std::remove(temporary.c_str());
+  // Paths need not be UTF-8, and a path that is not must not cost a finished run its report.
+  const std::string text = value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+  replace_file("report", path, [&](std::ostream& file) { file << text << '\n'; });
 }
 
 nlohmann::json to_json(const MemoryFigures& figures) {

@@ -8,10 +8,9 @@
 
 namespace sketchgrad::apps {
 
-// Writes to a temporary file beside `path` and renames it. Throws IoError naming the path.
+// Replaces the file, whole or not at all. Bytes that are no UTF-8 (of paths) become U+FFFD. Throws
+// IoError naming the path.
 void write_json(const std::string& path, const nlohmann::json& value);
-// Throws IoError now where write_json would after hours of training.
-void check_writable(const std::string& path);
 
 // One entry a category and "total".
 nlohmann::json to_json(const MemoryFigures& figures);

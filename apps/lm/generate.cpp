@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/threads.h"
 
 namespace sketchgrad::apps::lm {
@@ -102,7 +103,7 @@ std::string generate(TrainedModel& trained, const GenerateSettings& settings) {
 void print_generated(const GenerateSettings& settings) {
   const ThreadLimit threads(settings.threads);
   TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)));
-  fmt::print("{}\n", generate(trained, settings));
+  print_line(stdout, generate(trained, settings));
 }
 
 }  // namespace sketchgrad::apps::lm

@@ -1,12 +1,12 @@
 // lm: trains, scores and runs LSTM language models.
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
 
 #include <string>
 #include <vector>
 
 #include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/config_file.h"
+#include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/lm/generate.h"
 #include "sketchgrad/apps/lm/score.h"
 #include "sketchgrad/apps/lm/settings.h"
@@ -17,7 +17,7 @@ namespace {
 using namespace sketchgrad::apps;
 
 int stopped(const std::string& what) {
-  fmt::print(stderr, "lm: stopped by a signal; {}\n", what);
+  print_line(stderr, "lm: stopped by a signal; " + what);
   return kExitStopped;
 }
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/threads.h"
@@ -29,7 +31,7 @@ void add_options(CLI::App& command, EvalSettings& settings) {
 }
 
 bool score_text(const EvalSettings& settings) {
-  if (!settings.report.empty()) check_writable(settings.report);
+  if (!settings.report.empty()) check_replaceable("report", settings.report);
   const ThreadLimit threads(settings.threads);
   TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)));
   const Tensor ids = read_text(settings.data, trained.vocabulary);
@@ -37,7 +39,8 @@ bool score_text(const EvalSettings& settings) {
   const auto mean =
       evaluate(trained.model, ColumnBatches(ids, settings.batch, settings.bptt), "eval");
   if (!mean) return false;
-  fmt::print("perplexity {:.4f} ({} tokens)\n", perplexity(mean->value()), mean->examples);
+  print_line(stdout, fmt::format("perplexity {:.4f} ({} tokens)", perplexity(mean->value()),
+                                 mean->examples));
   if (!settings.report.empty()) {
     write_json(settings.report, {{"perplexity", perplexity(mean->value())},
                                  {"loss", mean->value()},

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/threads.h"
@@ -18,7 +20,7 @@ namespace {
 
 using nlohmann::json;
 
-void say(const std::string& line) { fmt::print(stderr, "lm: {}\n", line); }
+void say(const std::string& line) { print_line(stderr, "lm: " + line); }
 
 struct Texts {
   TrainingText train;
@@ -163,12 +165,15 @@ json score_report(const Scores& scores, const TrainingFigures& figures) {
 }
 
 void print_summary(const json& report) {
-  fmt::print("valid perplexity {:>14.2f}\n", report["valid_perplexity"].get<double>());
+  const auto print = [](const std::string& line) { print_line(stdout, line); };
+  print(fmt::format("valid perplexity {:>14.2f}", report["valid_perplexity"].get<double>()));
   if (!report["test_perplexity"].is_null()) {
-    fmt::print("test perplexity {:>15.2f}\n", report["test_perplexity"].get<double>());
+    print(fmt::format("test perplexity {:>15.2f}", report["test_perplexity"].get<double>()));
   }
-  fmt::print("tokens per second {:>13.0f}\n\n{}", report["tokens_per_second"].get<double>(),
-             format_memory_table(allocator().peak(), allocator().at_peak()));
+  print(fmt::format("tokens per second {:>13.0f}\n", report["tokens_per_second"].get<double>()));
+  std::string table = format_memory_table(allocator().peak(), allocator().at_peak());
+  table.pop_back();  // its last end of line
+  print(table);
 }
 
 // Stays null where no folder was asked for.
@@ -200,7 +205,7 @@ void resume(Trainer& trainer, const CheckpointFolder& folder, const std::string&
 }
 
 void check_files(const RunOptions& run) {
-  if (!run.report.empty()) check_writable(run.report);
+  if (!run.report.empty()) check_replaceable("report", run.report);
   if (!run.metrics.empty()) check_metrics_path(run.metrics);
 }
 
@@ -233,11 +238,15 @@ TrainOutcome train(const TrainSettings& settings) {
                    .clip = settings.run.clip,
                    .eval_every = settings.run.eval_every,
                    .checkpoint_every = settings.run.checkpoint_every,
-                   .log_every = settings.run.log_every},
+                   .log_every = settings.run.log_every,
+                   .start = start},
                   metrics, folder ? &*folder : nullptr);
   if (resuming) resume(trainer, *folder, settings.run.schedule, steps);
   // It empties the file, so only where nothing of the above has failed.
-  if (!settings.run.metrics.empty()) metrics = MetricsLog(settings.run.metrics, resuming);
+  if (!settings.run.metrics.empty()) {
+    metrics = resuming ? MetricsLog(settings.run.metrics, trainer.figures().steps)
+                       : MetricsLog(settings.run.metrics);
+  }
   if (!trainer.run()) return {};
   const std::optional<Scores> scores = score(settings, texts, model, trainer.figures());
   if (!scores) return {};
@@ -248,10 +257,9 @@ TrainOutcome train(const TrainSettings& settings) {
   report.update(training_report(trainer.figures(), task.steps_per_epoch()));
   report.update(memory_report(optimizer));
   report.update(score_report(*scores, trainer.figures()));
-  report["seconds"] =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  print_summary(report);
+  report["seconds"] = trainer.elapsed_seconds();
   if (!settings.run.report.empty()) write_json(settings.run.report, report);
+  print_summary(report);
   return {true, std::move(report)};
 }
 

@@ -1,12 +1,15 @@
 // The built program lm, from outside.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -119,6 +122,81 @@ TEST_CASE("lm program: a report that cannot be written is refused before trainin
   CHECK_FALSE(std::filesystem::exists(checkpoint + "/latest.safetensors"));
 }
 
+TEST_CASE(
+    "lm program: a checkpoint folder that takes no files is refused before the texts are read") {
+  const Run run;
+  const CommandResult result = run.lm(run.small() + " --steps 1 --checkpoint /proc");
+  check_error(result, 1, "/proc");
+  CHECK(result.output.find("tokens") == std::string::npos);
+}
+
+TEST_CASE("lm program: what stderr does not take changes nothing") {
+  const Run run;
+  const std::string checkpoint = run.folder / "run";
+  const auto unheard = [&](const std::string& arguments) {
+    return run_command("(" + kProgram + " " + arguments + " 2>/dev/full)").code;
+  };
+  CHECK(unheard(run.small() + " --steps 3 --eval-every 1 --checkpoint " + checkpoint) == 0);
+  CHECK(std::filesystem::exists(checkpoint + "/best.safetensors"));
+  CHECK(unheard(run.small() + " --bogus") == 2);
+  CHECK(unheard("generate --checkpoint /nowhere") == 1);
+}
+
+TEST_CASE("lm program: results that stdout does not take are an error, after the report") {
+  const Run run;
+  const std::string checkpoint = run.folder / "run";
+  const std::string report = run.folder / "report.json";
+  const auto lost = [&](const std::string& arguments) {
+    return run_command("(" + kProgram + " " + arguments + " 2>&1 >/dev/full)");
+  };
+  check_error(lost(run.small() + " --steps 2 --checkpoint " + checkpoint + " --report " + report),
+              1, "[stdout]");
+  CHECK(std::filesystem::exists(report));
+  check_error(lost("eval --checkpoint " + checkpoint + " --data " + (run.folder / "valid")), 1,
+              "[stdout]");
+  check_error(lost("generate --checkpoint " + checkpoint), 1, "[stdout]");
+  // More than a buffer holds.
+  check_error(lost("generate --length 20000 --checkpoint " + checkpoint), 1, "[stdout]");
+  check_error(lost("--help"), 1, "[stdout]");
+}
+
+TEST_CASE("lm program: metrics on a full disk leave a checkpoint to go on from") {
+  const Run run;
+  const std::string arguments =
+      run.small() + " --steps 6 --log-every 4 --checkpoint " + (run.folder / "run");
+  check_error(run.lm(arguments + " --metrics /dev/full"), 1, "/dev/full");
+  CHECK(load_safetensors(run.folder / "run/latest.safetensors").integer("optimizer.steps") == 4);
+  CHECK(run.lm(arguments + " --resume").code == 0);
+  CHECK(run.lm(run.small() + " --steps 6 --log-every 4 --checkpoint " + (run.folder / "whole"))
+            .code == 0);
+  CHECK(same_bits(load_safetensors(run.folder / "run/latest.safetensors"),
+                  load_safetensors(run.folder / "whole/latest.safetensors")));
+}
+
+TEST_CASE("lm program: names of files need not be UTF-8") {
+  const Run run;
+  const std::string text = run.folder.file("caf\xe9.txt", generated_text(30, 40, 3));
+  const std::string report = run.folder / "report.json";
+  CHECK(run.lm(run.small() + " --steps 1 --test " + text + " --report " + report).code == 0);
+  CHECK(read_whole(report).find("caf\xef\xbf\xbd.txt") != std::string::npos);
+}
+
+// Sanitizers map more than any limit leaves.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("lm program: without memory it tells for what") {
+  const Run run;
+  // One line, which does not fit; the file takes no space.
+  const std::string text = run.folder.file("endless.txt", "");
+  std::filesystem::resize_file(text, 1000 << 20);
+  const CommandResult result =
+      run_command("(ulimit -v 1400000; " + kProgram + " train --cache none --train " + text +
+                  " --valid " + text + ")");
+  CAPTURE(result.output);
+  CHECK(result.code == 1);
+  CHECK(result.output.find("lm: error: [text] reading " + text) != std::string::npos);
+}
+#endif
+
 TEST_CASE("lm program: an early error leaves the metrics of another run") {
   const Run run;
   const std::string metrics = run.folder.file("metrics", "old\n");
@@ -149,6 +227,47 @@ pid_t start(const std::string& arguments, const std::string& output) {
     ::_exit(127);
   }
   return child;
+}
+
+int64_t lines_of(const std::string& file) {
+  const std::string content = read_whole(file);
+  return std::count(content.begin(), content.end(), '\n');
+}
+
+// Entries of a metrics log, without what is measured.
+std::vector<nlohmann::json> entries_of(const std::string& metrics) {
+  std::vector<nlohmann::json> entries;
+  std::istringstream lines(read_whole(metrics));
+  for (std::string line; std::getline(lines, line);) {
+    entries.push_back(nlohmann::json::parse(line));
+    for (const char* measured : {"seconds", "peak_bytes"}) entries.back().erase(measured);
+  }
+  return entries;
+}
+
+TEST_CASE("lm program: a run that was killed and goes on has each step once in its metrics") {
+  const Run run;
+  const std::string metrics = run.folder / "metrics";
+  const std::string settings = run.small() + " --eval-every 7 --log-every 1 --checkpoint-every 5";
+  const std::string files = " --checkpoint " + (run.folder / "run") + " --metrics " + metrics;
+  const pid_t child = start(settings + " --steps 100000000" + files, run.folder / "output");
+  for (int i = 0; i < 600 && lines_of(metrics) < 12; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  // As if it had gone on for a while after its last checkpoint.
+  std::ofstream(metrics, std::ios::app) << "{\"event\":\"train\",\"step\":99999998}\n"
+                                        << "{\"event\":\"train\",\"st";
+
+  const int64_t done =
+      load_safetensors(run.folder / "run/latest.safetensors").integer("optimizer.steps");
+  const std::string few = settings + " --steps " + std::to_string(done + 4);
+  CHECK(run.lm(few + files + " --resume").code == 0);
+  CHECK(run.lm(few + " --checkpoint " + (run.folder / "whole") + " --metrics " +
+               (run.folder / "other"))
+            .code == 0);
+  CHECK(entries_of(metrics) == entries_of(run.folder / "other"));
 }
 
 TEST_CASE("lm program: a signal ends it after a checkpoint, with exit code 130, and it can go on") {

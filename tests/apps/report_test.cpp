@@ -4,8 +4,12 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
+#include <iterator>
 
+#include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/metrics_log.h"
+#include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/tests/apps/support.h"
@@ -19,32 +23,77 @@ TEST_CASE("report: is written whole, or not at all") {
   write_json(folder / "r.json", {{"a", 2}});
   CHECK(nlohmann::json::parse(read_whole(folder / "r.json"))["a"] == 2);
   CHECK_THROWS_AS(write_json(folder / "missing/r.json", {}), IoError);
-  CHECK_THROWS_AS(check_writable(folder / "missing/r.json"), IoError);
-  check_writable(folder / "s.json");
+  CHECK_THROWS_AS(check_replaceable("report", folder / "missing/r.json"), IoError);
+  check_replaceable("report", folder / "s.json");
   CHECK_FALSE(std::filesystem::exists(folder / "s.json"));
   std::filesystem::create_directory(folder / "taken");
-  CHECK_THROWS_AS(check_writable(folder / "taken"), IoError);
-  CHECK_THROWS_AS(write_json(folder / "taken", {}), IoError);
-  CHECK_THROWS_AS(check_writable("/dev/null"), IoError);
+  CHECK_THROWS_AS(check_replaceable("report", folder / "taken"), IoError);
+  CHECK_THROWS_WITH_AS(write_json(folder / "taken", {}), doctest::Contains("[report]"), IoError);
+  CHECK_THROWS_AS(check_replaceable("report", "/dev/null"), IoError);
+  // Nothing is left beside the two.
+  const std::filesystem::directory_iterator files(folder / "");
+  CHECK(std::distance(begin(files), end(files)) == 2);
+}
+
+TEST_CASE("report and metrics: a path need not be UTF-8") {
+  const TemporaryFolder folder;
+  const nlohmann::json entry = {{"train", "caf\xe9.txt"}};
+  write_json(folder / "r.json", entry);
+  CHECK(nlohmann::json::parse(read_whole(folder / "r.json"))["train"] == "caf\xef\xbf\xbd.txt");
+  MetricsLog(folder / "m").write(entry);
+  CHECK(read_whole(folder / "m") == "{\"train\":\"caf\xef\xbf\xbd.txt\"}\n");
+}
+
+TEST_CASE("checkpoint folder: one that takes no files is refused when it is opened") {
+  const TemporaryFolder folder;
+  const CheckpointFolder good(folder / "a/b");
+  CHECK(std::filesystem::is_empty(folder / "a/b"));
+  // Not writable for root either.
+  CHECK_THROWS_WITH_AS(CheckpointFolder("/proc"), doctest::Contains("/proc/latest.safetensors"),
+                       IoError);
+  std::filesystem::create_directories(folder / "c/best.safetensors");
+  CHECK_THROWS_WITH_AS(CheckpointFolder(folder / "c"), doctest::Contains("c/best.safetensors"),
+                       IoError);
 }
 
 TEST_CASE("metrics: one object a line, appended to on resume") {
   const TemporaryFolder folder;
-  MetricsLog(folder / "m", /*append=*/false).write({{"step", 1}});
-  MetricsLog log(folder / "m", /*append=*/true);
+  MetricsLog(folder / "m").write({{"step", 1}});
+  MetricsLog log(folder / "m", /*step=*/1);
   log.write({{"step", 2}, {"loss", std::nan("")}});
   CHECK(read_whole(folder / "m") == "{\"step\":1}\n{\"loss\":null,\"step\":2}\n");
-  CHECK_THROWS_AS(MetricsLog(folder / "missing/m", false), IoError);
+  CHECK_THROWS_AS(MetricsLog(folder / "missing/m"), IoError);
+  CHECK_THROWS_AS(MetricsLog(folder / "missing/m", 1), IoError);
   MetricsLog().write({{"step", 3}});
 }
 
-TEST_CASE("metrics: half a line is not gone on with") {
+TEST_CASE("metrics: what a resumed run does again is taken away, and nothing else") {
   const TemporaryFolder folder;
-  const std::string path = folder.file("m", "{\"step\":1}\n{\"st");
-  MetricsLog(path, /*append=*/true).write({{"step", 2}});
-  CHECK(read_whole(path) == "{\"step\":1}\n{\"st\n{\"step\":2}\n");
-  MetricsLog(folder.file("empty", ""), /*append=*/true).write({{"step", 2}});
-  CHECK(read_whole(folder / "empty") == "{\"step\":2}\n");
+  const auto after = [&](const std::string& before, int64_t step) {
+    const std::string path = folder.file("m", before);
+    const MetricsLog log(path, step);
+    return read_whole(path);
+  };
+  const std::string three = "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n";
+  CHECK(after(three, 3) == three);
+  CHECK(after(three, 2) == "{\"step\":1}\n{\"step\":2}\n");
+  CHECK(after(three, 0) == "");
+  CHECK(after("", 2) == "");
+  // What an earlier version left there twice.
+  CHECK(after("{\"step\":1}\n{\"step\":9}\n{\"step\":2}\n", 2) == "{\"step\":1}\n{\"step\":2}\n");
+  // Half lines, and lines that are no entries.
+  CHECK(after("{\"step\":1}\n{\"st", 2) == "{\"step\":1}\n");
+  CHECK(after("{\"step\":1}", 2) == "{\"step\":1}\n");
+  CHECK(after("# mine\n[]\n{\"step\":\"x\"}\n{\"step\":3}\n", 2) ==
+        "# mine\n[]\n{\"step\":\"x\"}\n");
+
+  const std::string file = folder.file("file", three);
+  std::filesystem::create_symlink(file, folder / "link");
+  MetricsLog(folder / "link", 2).write({{"step", 3}});
+  CHECK(std::filesystem::is_symlink(folder / "link"));
+  CHECK(read_whole(file) == three);
+  // No file to look into.
+  MetricsLog("/dev/null", 2).write({{"step", 3}});
 }
 
 TEST_CASE("metrics: the check leaves everything as it is") {
@@ -90,6 +139,17 @@ TEST_CASE("progress: lines where there is no terminal") {
   }
   std::fclose(file);
   CHECK(read_whole(folder / "p") == "train 1/4 loss 3\ndone\n");
+}
+
+TEST_CASE("progress: a stream that cannot be written is no error") {
+  std::FILE* full = std::fopen("/dev/full", "w");
+  REQUIRE(full != nullptr);
+  std::setvbuf(full, nullptr, _IONBF, 0);
+  Progress progress("train", 4, full, /*quiet_seconds=*/0);
+  CHECK_NOTHROW(progress.update(1, "loss 3"));
+  CHECK_NOTHROW(progress.say("done"));
+  CHECK(std::ferror(full) != 0);
+  std::fclose(full);
 }
 
 }  // namespace

@@ -1,0 +1,205 @@
+// What is left of a run that an error ended.
+#include "sketchgrad/apps/common/trainer.h"
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <new>
+#include <optional>
+
+#include "sketchgrad/apps/lm/task.h"
+#include "sketchgrad/optim/adam.h"
+#include "sketchgrad/tests/apps/support.h"
+
+namespace sketchgrad::apps {
+namespace {
+
+constexpr int64_t kSteps = 9;
+constexpr int64_t kFailingStep = 6;
+
+// Adam that can fail at a step, when some parameters may have been stepped already.
+struct FailingAdam {
+  float learning_rate = 0.01f;
+  int64_t failing_step = 0;
+  Moments moments() const { return Adam{}.moments(); }
+  RuleStep at(int64_t step, float lr) const {
+    if (step == failing_step) throw std::bad_alloc();
+    return Adam{}.at(step, lr);
+  }
+};
+
+// A language model's training in which something can go wrong.
+class Task final : public TrainingTask {
+ public:
+  explicit Task(const TemporaryFolder& folder)
+      : text_(read_training_text(folder.file("text", generated_text(80, 30)), 0)),
+        model_({.vocabulary = text_.vocabulary.size(),
+                .embedding_dim = 6,
+                .hidden = 5,
+                .layers = 2,
+                .dropout = 0.3},
+               /*seed=*/1),
+        task_(model_, text_.vocabulary, ColumnBatches(text_.ids, 4, 7),
+              ColumnBatches(text_.ids, 4, 7), nlohmann::json::object()) {}
+
+  Module& model() override { return model_; }
+  int64_t steps_per_epoch() const override { return 4; }
+  int64_t fetch(int64_t step_of_epoch) override {
+    ++step_;
+    return task_.fetch(step_of_epoch);
+  }
+  Variable loss(Tape& tape) override {
+    const Variable loss = task_.loss(tape);
+    return step_ == failing_step && change_loss ? change_loss(tape, loss) : loss;
+  }
+  std::optional<double> validate() override {
+    return validation_loss ? validation_loss : task_.validate();
+  }
+  void save(StateDict& state) const override { task_.save(state); }
+  void load(const StateDict& state) override { task_.load(state); }
+  void keep_state() override { task_.keep_state(); }
+  void restore_state() override { task_.restore_state(); }
+
+  int64_t failing_step = kFailingStep;
+  std::function<Variable(Tape& tape, const Variable& loss)> change_loss;
+  std::optional<double> validation_loss;
+
+ private:
+  TrainingText text_;
+  lm::LanguageModel model_;
+  lm::LanguageModelTask task_;
+  int64_t step_ = 0;
+};
+
+struct Setup {
+  TemporaryFolder folder;
+  Task task{folder};
+  TrainerOptions options = {
+      .total_steps = kSteps, .learning_rate = 0.01, .eval_every = 100, .log_every = 4};
+  MetricsLog metrics;
+  int64_t failing_update = 0;
+
+  void run() {
+    Optimizer optimizer(FailingAdam{.failing_step = failing_update});
+    optimizer.add(task.model().parameters());
+    const auto schedule = parse_schedule("constant", options.total_steps);
+    const CheckpointFolder checkpoints(folder / "run");
+    Trainer(task, optimizer, *schedule, options, metrics, &checkpoints).run();
+  }
+  StateDict latest() const { return load_safetensors(folder / "run/latest.safetensors"); }
+};
+
+// The checkpoint of a run that ends there without an error.
+StateDict finished_at(int64_t steps) {
+  Setup setup;
+  setup.options.total_steps = steps;
+  setup.run();
+  return setup.latest();
+}
+
+// Without what the last validation adds.
+void check_same_step(const StateDict& actual, const StateDict& wanted) {
+  CHECK(same_bits(actual, wanted));
+  for (const char* key : {"rng.offset", "optimizer.steps", "optimizer.learning_rate"}) {
+    CAPTURE(key);
+    CHECK(actual.text(key) == wanted.text(key));
+  }
+  const auto figures = nlohmann::json::parse(actual.text("trainer"));
+  const auto other = nlohmann::json::parse(wanted.text("trainer"));
+  for (const char* key : {"steps", "examples", "epoch", "interval", "epoch_losses", "last_loss"}) {
+    CAPTURE(key);
+    CHECK(figures[key] == other[key]);
+  }
+}
+
+Variable with_nan_gradient(Tape& tape, const Variable& loss) {
+  return tape.record("nan", loss.value, {&loss},
+                     [place = loss.place()](Tape& t, const Tensor& gradient) {
+                       gradient.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+                       t.add_gradient(place, gradient);
+                     });
+}
+
+TEST_CASE("trainer: an error within a step leaves the checkpoint of the step before") {
+  const StateDict before = finished_at(kFailingStep - 1);
+  const auto check_left = [&](const char* message, const auto& change_loss) {
+    CAPTURE(message);
+    Setup setup;
+    setup.task.change_loss = change_loss;
+    CHECK_THROWS_WITH_AS(setup.run(), doctest::Contains(message), Error);
+    check_same_step(setup.latest(), before);
+  };
+  check_left("step 6: the loss is nan", [](Tape&, const Variable& loss) {
+    loss.value.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+    return loss;
+  });
+  check_left("step 6: [clip_global_norm]", with_nan_gradient);
+  check_left("[memory] none left", [](Tape&, const Variable&) -> Variable {
+    throw OutOfMemory("[memory] none left", 1);
+  });
+  check_left("step 6: the system has no memory",
+             [](Tape&, const Variable&) -> Variable { throw std::bad_alloc(); });
+}
+
+TEST_CASE("trainer: an update that fails half way is not saved") {
+  Setup setup;
+  setup.options.checkpoint_every = 4;
+  setup.failing_update = kFailingStep;
+  CHECK_THROWS_AS(setup.run(), OutOfMemory);
+  check_same_step(setup.latest(), finished_at(4));
+}
+
+TEST_CASE("trainer: metrics that cannot be written cost no step, and best is there") {
+  Setup setup;
+  setup.metrics = MetricsLog("/dev/full");
+  setup.options.log_every = 100;
+  setup.options.eval_every = 3;
+  CHECK_THROWS_WITH_AS(setup.run(), doctest::Contains("/dev/full"), IoError);
+  const StateDict best = load_safetensors(setup.folder / "run/best.safetensors");
+  CHECK(best.integer("optimizer.steps") == 3);
+  CHECK(nlohmann::json::parse(setup.latest().text("trainer"))["validations"].size() == 1);
+
+  Setup between;
+  between.metrics = MetricsLog("/dev/full");
+  CHECK_THROWS_AS(between.run(), IoError);
+  check_same_step(between.latest(), finished_at(4));
+}
+
+TEST_CASE("trainer: a validation loss that is not finite is of the step that is done") {
+  Setup setup;
+  setup.options.eval_every = 3;
+  setup.task.validation_loss = INFINITY;
+  CHECK_THROWS_WITH_AS(setup.run(), doctest::Contains("step 3: the validation loss is inf"),
+                       NumericError);
+  check_same_step(setup.latest(), finished_at(3));
+}
+
+TEST_CASE("trainer: an error before the first step writes no checkpoint") {
+  Setup setup;
+  setup.task.failing_step = 1;
+  setup.task.change_loss = [](Tape&, const Variable&) -> Variable { throw std::bad_alloc(); };
+  CHECK_THROWS_AS(setup.run(), OutOfMemory);
+  CHECK_FALSE(CheckpointFolder(setup.folder / "run").has_latest());
+}
+
+TEST_CASE("trainer: the wall time is of the whole run") {
+  Setup setup;
+  constexpr double kBefore = 1000;
+  setup.options.start = std::chrono::steady_clock::now() - std::chrono::seconds(1000);
+  setup.options.total_steps = 2;
+  setup.run();
+  const StateDict saved = setup.latest();
+  Optimizer optimizer(FailingAdam{});
+  optimizer.add(setup.task.model().parameters());
+  const auto schedule = parse_schedule("constant", 2);
+  Trainer resumed(setup.task, optimizer, *schedule, {.total_steps = 2}, setup.metrics, nullptr);
+  CHECK(resumed.elapsed_seconds() < kBefore);
+  resumed.load(saved);
+  CHECK(resumed.elapsed_seconds() > kBefore);
+}
+
+}  // namespace
+}  // namespace sketchgrad::apps
