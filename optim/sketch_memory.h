@@ -32,8 +32,6 @@ class SketchMemory : public StateMemory {
  protected:
   SketchMemory(const StateMemoryContext&, SketchGeometry, Reading, int64_t row_floats);
 
-  Tensor cells() const { return cells_; }
-
  private:
   kernels::SketchStep choices(const kernels::Accumulate&, int64_t step_number) const;
 

@@ -392,6 +392,33 @@ TEST_CASE("cleaning multiplies the sketch every so many steps") {
   CHECK(step() == 6.0f);
 }
 
+TEST_CASE("cleaning multiplies the estimate of a row, in the default reading") {
+  constexpr int64_t dim = 70;  // two pieces
+  for (const float alpha : {1.0f, 0.5f, 0.0f}) {
+    Parameter parameter("table", {1, dim});
+    Optimizer optimizer(Adagrad{.learning_rate = 1.0f, .epsilon = 0.0f}, 1);
+    optimizer.add(parameter, {None{}, CountMin{.width = 8, .cleaning = {alpha, 1}}});
+    std::vector<double> first, second;
+    for (int64_t c = 0; c < dim; ++c) {
+      first.push_back(1.0 + static_cast<double>(c % 7));
+      second.push_back(1.0 + static_cast<double>(c % 3));
+    }
+    const auto step = [&](const std::vector<double>& gradient) {
+      give_gradient(parameter, {false, {0}, {gradient}}, {1, dim, 1, 8});
+      optimizer.step();
+      optimizer.clear_gradients();
+      return parameter.value.to_vector<float>();
+    };
+    const std::vector<float> before = step(first);
+    const std::vector<float> after = step(second);
+    for (size_t c = 0; c < dim; ++c) {
+      // The row is alone and has had one step, so that the first estimate was exact.
+      const double v = static_cast<double>(alpha) * first[c] * first[c] + second[c] * second[c];
+      CHECK(before[c] - after[c] == doctest::Approx(second[c] / std::sqrt(v)).epsilon(1e-5));
+    }
+  }
+}
+
 TEST_CASE("a cleaning that falls on a step without active rows is made up for") {
   Parameter parameter("table", {1, 1});
   Optimizer optimizer(Adagrad{.learning_rate = 1.0f}, 1);
