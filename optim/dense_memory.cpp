@@ -16,4 +16,11 @@ std::vector<std::pair<std::string, Tensor>> DenseMemory::tensors() const {
   return {{"dense", state_}};
 }
 
+NoMemory::NoMemory(const StateMemoryContext& context) {
+  check(context.role == MomentRole::first && context.accumulate.decay == 0.0f,
+        "[none] {} cannot be none: the rule keeps it with decay {} (only a first moment with decay "
+        "0, beta1 = 0, needs no memory)",
+        context.name, context.accumulate.decay);
+}
+
 }  // namespace sketchgrad

@@ -17,9 +17,11 @@ class DenseMemory final : public StateMemory {
   Tensor state_;  // [rows, dim]
 };
 
-// The variable is the gradient itself.
+// The variable is the gradient itself, which is right for a first moment with decay 0 alone.
 class NoMemory final : public StateMemory {
  public:
+  explicit NoMemory(const StateMemoryContext&);
+
   kernels::StateAccess begin(StepRows&, const kernels::Accumulate&) override {
     return kernels::NoState{};
   }

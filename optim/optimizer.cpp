@@ -33,24 +33,9 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
           parameter.name);
     return nullptr;
   }
-  if (std::holds_alternative<None>(spec)) {
-    check(role == MomentRole::first && accumulate->decay == 0.0f,
-          "[optimizer] {} of {} cannot be none: the rule keeps a {} moment with decay {} (only a "
-          "first moment with decay 0, beta1 = 0, needs no memory)",
-          moment, parameter.name, moment, accumulate->decay);
-  }
-  const auto* sketch = std::get_if<CountSketch>(&spec);
-  const auto* minimum = std::get_if<CountMin>(&spec);
-  const bool linear = (sketch != nullptr && sketch->reading == Reading::linear) ||
-                      (minimum != nullptr && minimum->reading == Reading::linear);
-  check(
-      !linear || accumulate->decay > 0.0f,
-      "[optimizer] reading linear of the {} moment of {} needs a decay above 0; without decay the "
-      "moment needs no memory",
-      moment, parameter.name);
   const kernels::Matrix view = table_view(parameter.value);
-  return make_memory(spec, {parameter.name + "." + moment, role, view.rows, view.cols,
-                            hash_seed(seed, parameter.name), parameter.value.device()});
+  return make_memory(spec, {parameter.name + "." + moment, role, *accumulate, view.rows,
+                            view.cols, hash_seed(seed, parameter.name), parameter.value.device()});
 }
 
 }  // namespace

@@ -49,6 +49,11 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
         kernels::kMaxSketchDepth);
   check(geometry.width >= 1 && geometry.width < int64_t{kernels::kSlotSign},
         "[sketch] width {} of {} is outside 1 to 2^31 - 1", geometry.width, name_);
+  // Its cells are divided by the decay.
+  check(reading != Reading::linear || context.accumulate.decay > 0.0f,
+        "[sketch] reading linear of {} needs a decay above 0; without decay the moment needs no "
+        "memory",
+        name_);
   cells_ =
       Tensor::zeros({geometry.depth, geometry.width, context.dim},
                     {Category::optimizer_state, name_ + ".cells"}, DType::float32, context.device);

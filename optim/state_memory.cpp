@@ -44,7 +44,7 @@ struct MakeMemory {
     return std::make_unique<DenseMemory>(context);
   }
   std::unique_ptr<StateMemory> operator()(const None&) const {
-    return std::make_unique<NoMemory>();
+    return std::make_unique<NoMemory>(context);
   }
   std::unique_ptr<StateMemory> operator()(const CountSketch& spec) const {
     check(context.role == MomentRole::first,

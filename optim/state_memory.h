@@ -79,6 +79,7 @@ class StateMemory {
 struct StateMemoryContext {
   std::string name;  // of the state: "embedding.weight.second"
   MomentRole role = MomentRole::first;
+  kernels::Accumulate accumulate;  // of the rule's first step
   int64_t rows = 0;
   int64_t dim = 0;
   uint64_t hash_seed = 0;  // one family a table
@@ -86,7 +87,7 @@ struct StateMemoryContext {
 };
 
 // Throws InvalidArgument where the spec does not fit: a ratio too small for one bucket a depth, a
-// reading that is not for this role.
+// reading that is not for this role, no memory for what the rule must keep.
 std::unique_ptr<StateMemory> make_memory(const MemorySpec&, const StateMemoryContext&);
 
 }  // namespace sketchgrad

@@ -292,7 +292,7 @@ TEST_CASE("the same bits with one and two threads") {
 }
 
 StateMemoryContext context(int64_t rows, int64_t dim, MomentRole role) {
-  return {"table.moment", role, rows, dim, 7, kCpu};
+  return {"table.moment", role, {0.9f, 0.1f, role == MomentRole::second}, rows, dim, 7, kCpu};
 }
 
 TEST_CASE("the bytes of a sketch, all included, stay within the ratio") {
@@ -454,8 +454,9 @@ TEST_CASE("sketches that cannot be are refused with a reason") {
   CHECK_THROWS_AS(second(CountSketch{}), InvalidArgument);
   Parameter parameter("table", {100, 4});
   Optimizer without_decay(Adam{.beta1 = 0.0f});
-  CHECK_THROWS_AS(without_decay.add(parameter, {CountSketch{.reading = Reading::linear}, Dense{}}),
-                  InvalidArgument);
+  CHECK_THROWS_WITH_AS(
+      without_decay.add(parameter, {CountSketch{.reading = Reading::linear}, Dense{}}),
+      doctest::Contains("linear of table.first needs a decay above 0"), InvalidArgument);
   Optimizer no_memory(Rmsprop{.decay = 0.0f});
   CHECK_THROWS_AS(no_memory.add(parameter, {None{}, CountMin{.reading = Reading::linear}}),
                   InvalidArgument);
