@@ -9,14 +9,23 @@ namespace {
 class AllocatorScratch final : public kernels::Scratch {
  public:
   explicit AllocatorScratch(Allocator& allocator) : allocator_(allocator) {}
-  void* take(size_t bytes, const char* name) override {
-    return allocator_.allocate(static_cast<int64_t>(bytes), Category::workspace, name);
+  void* take(size_t bytes, kernels::ScratchKind kind, const char* name) override {
+    const Category category =
+        kind == kernels::ScratchKind::indices ? Category::index : Category::workspace;
+    return allocator_.allocate(static_cast<int64_t>(bytes), category, name);
   }
   void give_back(void* pointer) noexcept override { allocator_.release(pointer); }
 
  private:
   Allocator& allocator_;
 };
+
+// Not destroyed, like the allocators: static tensors may outlive any static of this file.
+template <DeviceKind kKind>
+kernels::Scratch& scratch_on() {
+  static AllocatorScratch& scratch = *new AllocatorScratch(allocator({kKind}));
+  return scratch;
+}
 
 }  // namespace
 
@@ -29,9 +38,8 @@ Device parse_device(const std::string& word) {
 }
 
 kernels::Exec exec_on(Device device) {
-  Allocator& memory = allocator(device);
-  // Not destroyed, like the allocator: static tensors may outlive any static of this file.
-  static AllocatorScratch& scratch = *new AllocatorScratch(memory);
+  kernels::Scratch& scratch =
+      device == kCpu ? scratch_on<DeviceKind::cpu>() : scratch_on<DeviceKind::cuda>();
   return {device.kind, nullptr, &scratch};
 }
 

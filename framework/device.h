@@ -22,7 +22,7 @@ std::string to_string(Device);
 Device parse_device(const std::string& word);
 
 // What kernels need to run on `device`: its stream, and scratch memory from its allocator (category
-// workspace).
+// workspace, or index for what says where things are).
 kernels::Exec exec_on(Device device);
 
 }  // namespace sketchgrad

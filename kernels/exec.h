@@ -2,10 +2,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+
+#include "sketchgrad/kernels/error.h"
 
 namespace sketchgrad::kernels {
 
 enum class DeviceKind : uint8_t { cpu, cuda };
+
+// What temporary memory holds: numbers of the computation, or where they are (keys, permutations).
+enum class ScratchKind : uint8_t { values, indices };
 
 // Where kernels take temporary memory from; the framework's caching allocator implements it, so
 // that every byte has a name. Called from the thread that launches the kernel, never inside a loop
@@ -13,11 +19,12 @@ enum class DeviceKind : uint8_t { cpu, cuda };
 class Scratch {
  public:
   virtual ~Scratch() = default;
-  virtual void* take(size_t bytes, const char* name) = 0;
+  virtual void* take(size_t bytes, ScratchKind, const char* name) = 0;
   virtual void give_back(void* pointer) noexcept = 0;
 };
 
-// Where an op runs. Passed first to every op; cheap to copy.
+// Where an op runs. Passed first to every op; cheap to copy. `scratch` may be null for ops that
+// take no temporary memory; the others then throw InvalidArgument.
 struct Exec {
   DeviceKind device = DeviceKind::cpu;
   void* stream = nullptr;  // cudaStream_t on CUDA, unused on the CPU
@@ -28,11 +35,17 @@ struct Exec {
 template <class T>
 class ScratchArray {
  public:
-  ScratchArray(const Exec& exec, int64_t count, const char* name)
-      : scratch_(exec.scratch),
-        data_(count > 0 ? static_cast<T*>(
-                              exec.scratch->take(static_cast<size_t>(count) * sizeof(T), name))
-                        : nullptr) {}
+  ScratchArray(const Exec& exec, int64_t count, const char* name,
+               ScratchKind kind = ScratchKind::values)
+      : scratch_(exec.scratch) {
+    if (count <= 0) return;
+    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+    if (scratch_ == nullptr) {
+      throw InvalidArgument("[scratch] " + std::to_string(bytes) + " bytes for \"" + name +
+                            "\" from an Exec without scratch memory");
+    }
+    data_ = static_cast<T*>(scratch_->take(bytes, kind, name));
+  }
   ~ScratchArray() {
     if (data_ != nullptr) scratch_->give_back(data_);
   }
@@ -44,7 +57,7 @@ class ScratchArray {
 
  private:
   Scratch* scratch_;
-  T* data_;
+  T* data_ = nullptr;
 };
 
 }  // namespace sketchgrad::kernels

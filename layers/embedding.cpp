@@ -58,13 +58,15 @@ RowSparse without_padding(const RowSparse& gradient, int32_t padding_id) {
 
 Embedding::Embedding(const std::string& name, const EmbeddingOptions& options, Rng& rng,
                      Device device)
-    : options_(options),
+    : name_(name),
+      options_(options),
       weight_(add_parameter(name + ".weight", table_shape(name, options), device)) {
   init_uniform(weight_, rng, -options.init_range, options.init_range);
   if (options.padding_id >= 0) weight_.value.rows(options.padding_id, 1).fill(0.0f);
 }
 
 Variable Embedding::forward(Tape& tape, const Tensor& ids) {
+  const MemoryScope scope(name_);
   check_ids(weight_, ids);
   const Variable table = tape.leaf(weight_);
   Shape shape = ids.shape();

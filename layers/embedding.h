@@ -26,6 +26,7 @@ class Embedding : public Module {
   const EmbeddingOptions& options() const { return options_; }
 
  private:
+  std::string name_;
   EmbeddingOptions options_;
   Parameter& weight_;
 };

@@ -389,6 +389,21 @@ TEST_CASE("kernels' scratch is counted as workspace") {
   CHECK(allocator().current()[Category::workspace] == before);
 }
 
+TEST_CASE("kernels' scratch of indices is counted as index") {
+  const int64_t before = allocator().current()[Category::index];
+  const kernels::ScratchArray<int32_t> array(exec_on(kCpu), 10, "order",
+                                             kernels::ScratchKind::indices);
+  CHECK(allocator().current()[Category::index] == before + 40);
+}
+
+TEST_CASE("an Exec without scratch memory is refused where some is needed") {
+  const kernels::Exec exec{DeviceKind::cpu};
+  CHECK_NOTHROW(kernels::ScratchArray<float>(exec, 0, "nothing"));
+  CHECK_THROWS_WITH_AS(kernels::ScratchArray<float>(exec, 10, "partial"),
+                       "[scratch] 40 bytes for \"partial\" from an Exec without scratch memory",
+                       InvalidArgument);
+}
+
 TEST_CASE("devices by name") {
   CHECK(to_string(kCpu) == "cpu");
   CHECK(parse_device("cpu") == kCpu);

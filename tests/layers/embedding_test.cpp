@@ -96,6 +96,18 @@ TEST_CASE("embedding: its gradient is its own, and small") {
   CHECK(peak[Category::workspace] < 16384);
 }
 
+TEST_CASE("embedding: its memory carries its scope") {
+  Rng rng(8);
+  Embedding layer("words", {.rows = 10, .dim = 3}, rng);
+  Tape tape;
+  const Variable y = layer.forward(tape, test::random_ids({4}, 10, 1));
+  bool found = false;
+  for (const LiveBlock& block : allocator(kCpu).live_blocks()) {
+    found |= block.name == "words.weight.rows" && block.scope == "words";
+  }
+  CHECK(found);
+}
+
 TEST_CASE("embedding: what it refuses") {
   Rng rng(9);
   Embedding layer("encoder", {.rows = 500, .dim = 2}, rng);

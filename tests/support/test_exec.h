@@ -11,7 +11,7 @@ namespace sketchgrad::test {
 // Scratch memory from the heap. Thread-safe.
 class HeapScratch final : public kernels::Scratch {
  public:
-  void* take(size_t bytes, const char* /*name*/) override {
+  void* take(size_t bytes, kernels::ScratchKind, const char* /*name*/) override {
     constexpr size_t kAlignment = 64;
     const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     void* pointer = std::aligned_alloc(kAlignment, rounded);
