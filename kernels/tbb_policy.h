@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
@@ -53,7 +54,11 @@ struct TbbPolicy {
   }
   template <class Body>  // body(first, last)
   static void for_each_span(int64_t blocks, const Body& body) {
-    const int64_t spans = std::min<int64_t>(blocks, tbb::this_task_arena::max_concurrency());
+    // An arena does not know of a bound on all threads.
+    const auto allowed = static_cast<int64_t>(
+        tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism));
+    const int64_t arena = tbb::this_task_arena::max_concurrency();
+    const int64_t spans = std::min({blocks, arena, allowed});
     for_each_block(spans, [&](int64_t s) { body(s * blocks / spans, (s + 1) * blocks / spans); });
   }
 };

@@ -7,6 +7,7 @@
 
 #include "sketchgrad/kernels/dispatch.h"
 #include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/tests/kernels/arrays.h"
 
 using namespace sketchgrad;
 using namespace sketchgrad::kernels;
@@ -100,6 +101,23 @@ TEST_CASE("policy: ranges are cut by shape") {
   for_each_range(SerialPolicy{}, 3, 0, [&](int64_t, int64_t end) { ends.push_back(end); });
   CHECK(ends == std::vector<int64_t>{1, 2, 3});
   for_each_range(SerialPolicy{}, -1, 4, [&](int64_t, int64_t) { FAIL("nothing to visit"); });
+}
+
+TEST_CASE("policy: there are no more spans than threads, and they cover all blocks") {
+  for (const size_t threads : {size_t{1}, size_t{2}}) {
+    for (const int64_t blocks : {0, 1, 7}) {
+      std::atomic<int64_t> spans = 0, covered = 0;
+      test::with_threads(threads, [&] {
+        TbbPolicy::for_each_span(blocks, [&](int64_t first, int64_t last) {
+          ++spans;
+          covered += last - first;
+        });
+        return 0;
+      });
+      CHECK(spans <= static_cast<int64_t>(threads));
+      CHECK(covered == blocks);
+    }
+  }
 }
 
 TEST_CASE("dispatch: the device chooses the body") {

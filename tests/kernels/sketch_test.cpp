@@ -1,7 +1,6 @@
 #include "sketchgrad/kernels/sketch.h"
 
 #include <doctest/doctest.h>
-#include <tbb/global_control.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,7 @@
 
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/update_walk.h"
+#include "sketchgrad/tests/kernels/arrays.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 namespace sketchgrad::kernels {
@@ -314,46 +314,122 @@ TEST_CASE("buckets combine their rows, in columns of any width") {
   }
 }
 
+// Cuts the columns into `kSpans` spans, or as many as there are pieces.
+template <int64_t kSpans>
+struct SpanPolicy {
+  template <class Body>
+  static void for_each_span(int64_t blocks, const Body& body) {
+    const int64_t spans = std::min(blocks, kSpans);
+    for (int64_t s = 0; s < spans; ++s) body(s * blocks / spans, (s + 1) * blocks / spans);
+  }
+};
+
 // Not inlined: GCC 12 sees into the accesses and warns of alternatives that they do not hold.
-[[gnu::noinline]] void update_serially(const UpdateRule& rule, const StateAccess& first,
-                                       const StateAccess& second, const int32_t* ids,
-                                       ConstMatrix gradient, Matrix parameter) {
-  update_sketched_rows_impl(SerialPolicy{}, cpu_exec(), rule, first, second, ids, gradient,
-                            parameter);
+template <class Policy>
+[[gnu::noinline]] void update_by(const UpdateRule& rule, const StateAccess& first,
+                                 const StateAccess& second, const int32_t* ids,
+                                 ConstMatrix gradient, Matrix parameter) {
+  update_sketched_rows_impl(Policy{}, cpu_exec(), rule, first, second, ids, gradient, parameter);
 }
 
-TEST_CASE("the serial policy, as one span, gives the same bits") {
+void update_by_tbb(const UpdateRule& rule, const StateAccess& first, const StateAccess& second,
+                   const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
+  update_rows(cpu_exec(), rule, first, second, ids, gradient, parameter);
+}
+
+// One variable of a step: how it is read, and in how many depths.
+struct Variety {
+  int32_t depth;
+  SketchStep step;
+};
+
+// Every way of weighing rows, every reading of the depths, means, and a second query.
+std::vector<Variety> first_moments() {
+  SketchStep plain{.accumulate = {0.9f, 0.1f, false},
+                   .with_signs = true,
+                   .estimate_weight = -0.1f,
+                   .input_weight = 0.1f,
+                   .mass = 0.5f,
+                   .previous_mass = 0.4f};
+  SketchStep mean = plain, requery = plain, by_depths = plain, by_power = plain;
+  mean.mean = true;
+  requery.requery = true;
+  by_depths.rows = RowWeights::by_depths;
+  by_power.rows = RowWeights::by_power;
+  return {{1, plain},     {3, plain},     {4, mean},     {1, requery}, {3, requery},
+          {2, by_depths}, {3, by_depths}, {1, by_power}, {3, by_power}};
+}
+
+std::vector<Variety> second_moments() {
+  SketchStep minimum{.accumulate = {0.99f, 0.01f, true},
+                     .combine = Combine::minimum,
+                     .estimate_weight = -0.01f,
+                     .input_weight = 0.01f,
+                     .clamp_at_zero = true};
+  SketchStep by_scale{.accumulate = {0.99f, 0.01f, true},
+                      .combine = Combine::mean,
+                      .input_weight = 1.0f,
+                      .cell_keep = 0.99f,
+                      .rows = RowWeights::by_scale};
+  SketchStep decaying = minimum;
+  decaying.cell_decay = -0.01f;
+  return {{1, minimum}, {3, decaying}, {1, by_scale}, {2, by_scale}};
+}
+
+// All that a step of two sketched variables writes: the parameter, cells and what rows keep.
+template <class Update>
+std::vector<float> step_both(const Variety& first, const Variety& second, int64_t dim,
+                             const Update& update) {
+  constexpr int64_t kRows = 40, kTableRows = 122, kWidth = 7;
+  const std::vector<int32_t> ids = every_third(kRows);
+  const std::vector<float> gradient = normals(static_cast<size_t>(kRows * dim), 9);
+  const OwnedPlan first_plan(5, first.depth, kWidth, ids);
+  const OwnedPlan second_plan(5, second.depth, kWidth, ids);
+  const bool same = first.depth == second.depth;
+  const int64_t pieces = sketch_pieces(dim);
+  const int64_t cells1 = first.depth * kWidth * dim, cells2 = second.depth * kWidth * dim;
+  std::vector<float> all =
+      normals(static_cast<size_t>(cells1 + cells2 + kTableRows * (dim + 2 * pieces)), 3);
+  for (float& value : all) value = std::abs(value);
+  float* const other_cells = all.data() + cells1;
+  float* const parameter = other_cells + cells2;
+  float* const state1 = parameter + kTableRows * dim;
+  float* const state2 = state1 + kTableRows * pieces;
+  update(AdamRule{0.01f, 1.0f, 1e-3f, 0.99f},
+         SketchState{{all.data(), first.depth, kWidth, dim, dim},
+                     &first_plan.plan,
+                     first.step,
+                     contiguous(state1, kTableRows, pieces)},
+         SketchState{{other_cells, second.depth, kWidth, dim, dim},
+                     same ? &first_plan.plan : &second_plan.plan,
+                     second.step,
+                     contiguous(state2, kTableRows, pieces)},
+         ids.data(), contiguous<const float>(gradient.data(), kRows, dim),
+         contiguous(parameter, kTableRows, dim));
+  return all;
+}
+
+TEST_CASE("any number of spans and threads gives the bits of the serial policy") {
   for (const int64_t dim : {1, 200, 600, 2100}) {
-    const Geometry g{1, 7, dim, 40};
-    const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
-    const std::vector<int32_t> ids = every_third(g.rows);
-    const OwnedPlan owned(5, g.depth, g.width, ids);
-    const SketchStep step{.accumulate = {0.9f, 0.1f, false},
-                          .with_signs = true,
-                          .input_weight = 0.1f,
-                          .cell_keep = 0.9f,
-                          .rows = RowWeights::by_power,
-                          .mass = 0.5f,
-                          .previous_mass = 0.4f};
-    const auto run = [&](const auto& update) {
-      std::vector<float> all = random_cells(g);
-      const size_t cells = all.size();
-      all.resize(cells + static_cast<size_t>(122 * (dim + sketch_pieces(dim))), 0.5f);
-      float* const parameter = all.data() + cells;
-      const SketchState state{{all.data(), g.depth, g.width, dim, dim},
-                              &owned.plan,
-                              step,
-                              contiguous(parameter + 122 * dim, 122, sketch_pieces(dim))};
-      update(state, contiguous(parameter, 122, dim));
-      return all;
-    };
-    const UpdateRule rule = MomentumRule{-1.0f, 0.0f, 1.0f};
-    const ConstMatrix rows = contiguous<const float>(gradient.data(), g.rows, dim);
-    CHECK(run([&](const SketchState& state, Matrix parameter) {
-            update_rows(cpu_exec(), rule, state, NoState{}, ids.data(), rows, parameter);
-          }) == run([&](const SketchState& state, Matrix parameter) {
-            update_serially(rule, state, NoState{}, ids.data(), rows, parameter);
-          }));
+    CAPTURE(dim);
+    for (const Variety& first : first_moments()) {
+      for (const Variety& second : second_moments()) {
+        CAPTURE(first.depth);
+        CAPTURE(static_cast<int>(first.step.rows));
+        CAPTURE(second.depth);
+        CAPTURE(static_cast<int>(second.step.rows));
+        const auto run = [&](const auto& update) { return step_both(first, second, dim, update); };
+        const std::vector<float> serial = run(update_by<SerialPolicy>);
+        CHECK(test::same_bits(serial, run(update_by<SpanPolicy<1>>)));
+        CHECK(test::same_bits(serial, run(update_by<SpanPolicy<2>>)));
+        CHECK(test::same_bits(serial, run(update_by<SpanPolicy<3>>)));
+        CHECK(test::same_bits(serial, run(update_by<SpanPolicy<INT64_MAX>>)));
+        for (const size_t threads : {size_t{1}, size_t{2}}) {
+          CHECK(test::same_bits(serial,
+                                test::with_threads(threads, [&] { return run(update_by_tbb); })));
+        }
+      }
+    }
   }
 }
 
