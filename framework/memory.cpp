@@ -115,7 +115,7 @@ struct Allocator::State {
   void release_cached();
   void cache(void* pointer, int64_t size);
   void count(int64_t change, Category category);
-  void record(int64_t change, Category category, std::string name);
+  void record(int64_t change, Category category, std::string_view name) noexcept;
   std::vector<LiveBlock> live_blocks() const;
   std::string report() const;
   [[noreturn]] void fail(int64_t bytes, Category category, std::string_view name,
@@ -157,17 +157,17 @@ void* Allocator::State::take(int64_t bytes, Category category, std::string_view 
   void* pointer = take_cached(block.size);
   if (pointer == nullptr) pointer = take_block(block.size);
   if (pointer == nullptr) fail(bytes, category, name, "the device has no memory left");
+  const int64_t size = block.size;
   try {
-    record(bytes, category, block.asked.name);
-    in_use += block.size;
-    most_in_use = std::max(most_in_use, in_use);
     live.emplace(pointer, std::move(block));
   } catch (...) {
-    in_use -= block.size;
-    cache(pointer, block.size);
+    cache(pointer, size);
     throw;
   }
+  in_use += size;
+  most_in_use = std::max(most_in_use, in_use);
   count(bytes, category);
+  record(bytes, category, name);
   return pointer;
 }
 
@@ -237,16 +237,20 @@ void Allocator::State::count(int64_t change, Category category) {
   }
 }
 
-void Allocator::State::record(int64_t change, Category category, std::string name) {
+// Without memory for the event, what it tells of still stands.
+void Allocator::State::record(int64_t change, Category category, std::string_view name) noexcept {
   if (ring_capacity == 0) return;
-  MemoryEvent event{event_count, change, category, std::move(name), MemoryScope::current()};
-  const auto slot = static_cast<size_t>(event_count) % ring_capacity;
-  if (slot < ring.size()) {
-    ring[slot] = std::move(event);
-  } else {
-    ring.push_back(std::move(event));
+  try {
+    MemoryEvent event{event_count, change, category, std::string(name), MemoryScope::current()};
+    const auto slot = static_cast<size_t>(event_count) % ring_capacity;
+    if (slot < ring.size()) {
+      ring[slot] = std::move(event);
+    } else {
+      ring.push_back(std::move(event));
+    }
+    ++event_count;
+  } catch (const std::bad_alloc&) {
   }
-  ++event_count;
 }
 
 std::vector<LiveBlock> Allocator::State::live_blocks() const {
@@ -307,15 +311,11 @@ void Allocator::release(void* pointer) noexcept {
   auto node = state_->live.extract(pointer);
   assert(!node.empty() && "released twice, or not this allocator's");
   if (node.empty()) return;
-  State::Block& block = node.mapped();
+  const State::Block& block = node.mapped();
   state_->in_use -= block.size;
   state_->count(-block.asked.bytes, block.asked.category);
   state_->cache(pointer, block.size);
-  try {
-    state_->record(-block.asked.bytes, block.asked.category, std::move(block.asked.name));
-  } catch (const std::bad_alloc&) {
-    // Without memory for the event, its release still stands.
-  }
+  state_->record(-block.asked.bytes, block.asked.category, block.asked.name);
 }
 
 MemoryFigures Allocator::current() const {
