@@ -33,11 +33,38 @@ void scatter_add_rows(const Exec& exec, ConstMatrix rows, const int32_t* ids, fl
   cpu::scatter_add_rows(exec, rows, ids, scale, table);
 }
 
-int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, int64_t limit) {
+int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, int64_t limit,
+                          int32_t low) {
   check_count("find_out_of_range", "count", count);
   check_array("find_out_of_range", "ids", ids, count);
+  if (low > 0) refuse("find_out_of_range", "low is {}, it must not be above 0", low);
   require_cpu(exec, "find_out_of_range");
-  return cpu::find_out_of_range(exec, ids, count, limit);
+  return cpu::find_out_of_range(exec, ids, count, limit, low);
+}
+
+int64_t find_not_increasing(const Exec& exec, const int32_t* ids, int64_t count) {
+  check_count("find_not_increasing", "count", count);
+  check_array("find_not_increasing", "ids", ids, count);
+  require_cpu(exec, "find_not_increasing");
+  return cpu::find_not_increasing(exec, ids, count);
+}
+
+int64_t count_id(const Exec& exec, const int32_t* ids, int64_t count, int32_t id) {
+  check_count("count_id", "count", count);
+  check_array("count_id", "ids", ids, count);
+  require_cpu(exec, "count_id");
+  return cpu::count_id(exec, ids, count, id);
+}
+
+void copy_other_ids(const Exec& exec, const int32_t* ids, int64_t count, int32_t id,
+                    int32_t* other_ids, int32_t* places) {
+  check_count("copy_other_ids", "count", count);
+  if (count >= kInt32Limit) {
+    refuse("copy_other_ids", "{} ids, at most 2^31 - 1 can be held", count);
+  }
+  check_array("copy_other_ids", "ids", ids, count);
+  require_cpu(exec, "copy_other_ids");
+  cpu::copy_other_ids(exec, ids, count, id, other_ids, places);
 }
 
 Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,

@@ -17,8 +17,20 @@ void gather_rows(const Exec&, ConstMatrix table, const int32_t* ids, int32_t pad
 // table(ids[i], :) += scale * rows(i, :). The ids must be distinct.
 void scatter_add_rows(const Exec&, ConstMatrix rows, const int32_t* ids, float scale, Matrix table);
 
-// The first i with ids[i] outside [0, limit), or -1.
-int64_t find_out_of_range(const Exec&, const int32_t* ids, int64_t count, int64_t limit);
+// The first i with ids[i] outside [low, limit), or -1; low <= 0.
+int64_t find_out_of_range(const Exec&, const int32_t* ids, int64_t count, int64_t limit,
+                          int32_t low = 0);
+
+// The first i > 0 with ids[i] <= ids[i - 1], or -1.
+int64_t find_not_increasing(const Exec&, const int32_t* ids, int64_t count);
+
+// The number of i with ids[i] == id.
+int64_t count_id(const Exec&, const int32_t* ids, int64_t count, int32_t id);
+
+// The ids that are not `id`, in their order, and their places. The caller gives the arrays:
+// other_ids, places [count - count_id(ids, count, id)].
+void copy_other_ids(const Exec&, const int32_t* ids, int64_t count, int32_t id, int32_t* other_ids,
+                    int32_t* places);
 
 // Items grouped by key, in order of key; inside a group in order of item.
 // Group g holds items order[begin[g]] ... order[begin[g + 1] - 1], all of key keys[g].

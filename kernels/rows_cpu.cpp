@@ -12,8 +12,27 @@ void scatter_add_rows(const Exec&, ConstMatrix rows, const int32_t* ids, float s
   impl::scatter_add_rows(TbbPolicy{}, rows, ids, scale, table);
 }
 
-int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, int64_t limit) {
-  return impl::find_out_of_range(TbbPolicy{}, exec, ids, count, limit);
+int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, int64_t limit,
+                          int32_t low) {
+  return impl::find_out_of_range(TbbPolicy{}, exec, ids, count, limit, low);
+}
+
+int64_t find_not_increasing(const Exec& exec, const int32_t* ids, int64_t count) {
+  return impl::find_not_increasing(TbbPolicy{}, exec, ids, count);
+}
+
+int64_t count_id(const Exec& exec, const int32_t* ids, int64_t count, int32_t id) {
+  return impl::count_id(TbbPolicy{}, exec, ids, count, id);
+}
+
+void copy_other_ids(const Exec&, const int32_t* ids, int64_t count, int32_t id, int32_t* other_ids,
+                    int32_t* places) {
+  int64_t next = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (ids[i] == id) continue;
+    other_ids[next] = ids[i];
+    places[next++] = static_cast<int32_t>(i);
+  }
 }
 
 Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,

@@ -17,7 +17,12 @@ namespace cpu {
 void gather_rows(const Exec&, ConstMatrix table, const int32_t* ids, int32_t padding_id,
                  Matrix out);
 void scatter_add_rows(const Exec&, ConstMatrix rows, const int32_t* ids, float scale, Matrix table);
-int64_t find_out_of_range(const Exec&, const int32_t* ids, int64_t count, int64_t limit);
+int64_t find_out_of_range(const Exec&, const int32_t* ids, int64_t count, int64_t limit,
+                          int32_t low);
+int64_t find_not_increasing(const Exec&, const int32_t* ids, int64_t count);
+int64_t count_id(const Exec&, const int32_t* ids, int64_t count, int32_t id);
+void copy_other_ids(const Exec&, const int32_t* ids, int64_t count, int32_t id, int32_t* other_ids,
+                    int32_t* places);
 Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_t key_limit,
                     int32_t* keys, int32_t* begin, int32_t* order);
 void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);
@@ -37,28 +42,59 @@ void scatter_add_rows(const Policy& policy, ConstMatrix rows, const int32_t* ids
   for_each_row(policy, rows.rows, rows.cols, ScatterAddRow{rows, ids, scale, table});
 }
 
-inline bool any_out_of_range(const int32_t* ids, int64_t count, OutOfRange rule) {
-  int32_t found = 0;
-#pragma omp simd reduction(| : found)
-  for (int64_t i = 0; i < count; ++i) found |= rule(ids[i]) ? 1 : 0;
-  return found != 0;
+// The number of i in [begin, end) that `rule` holds for.
+template <class Rule>
+int64_t count_range(const Rule rule, int64_t begin, int64_t end) {
+  int32_t found = 0;  // ranges are no longer than a block
+#pragma omp simd reduction(+ : found)
+  for (int64_t i = begin; i < end; ++i) found += rule(i) ? 1 : 0;
+  return found;
+}
+
+// The first i in [0, count) that `rule` holds for, or -1.
+template <class Policy, class Rule>
+int64_t find_first(const Policy& policy, const Exec& exec, int64_t count, const Rule& rule) {
+  const int64_t blocks = (count + kBlockElements - 1) / kBlockElements;
+  const ScratchArray<uint8_t> found(exec, blocks, "find_first.found");
+  for_each_range(policy, count, kBlockElements, [&](int64_t begin, int64_t end) {
+    found[begin / kBlockElements] = count_range(rule, begin, end) > 0 ? 1 : 0;
+  });
+  for (int64_t b = 0; b < blocks; ++b) {
+    if (found[b] == 0) continue;
+    int64_t i = b * kBlockElements;
+    while (!rule(i)) ++i;
+    return i;
+  }
+  return -1;
 }
 
 template <class Policy>
 int64_t find_out_of_range(const Policy& policy, const Exec& exec, const int32_t* ids, int64_t count,
-                          int64_t limit) {
-  const OutOfRange rule{static_cast<uint32_t>(std::clamp<int64_t>(limit, 0, int64_t{1} << 31))};
+                          int64_t limit, int32_t low) {
+  const int64_t end = std::clamp<int64_t>(limit, low, int64_t{1} << 31);
+  return find_first(policy, exec, count,
+                    OutOfRange{ids, static_cast<uint32_t>(low), static_cast<uint32_t>(end - low)});
+}
+
+template <class Policy>
+int64_t find_not_increasing(const Policy& policy, const Exec& exec, const int32_t* ids,
+                            int64_t count) {
+  const int64_t i = find_first(policy, exec, count - 1, NextNotAbove{ids});
+  return i < 0 ? -1 : i + 1;
+}
+
+template <class Policy>
+int64_t count_id(const Policy& policy, const Exec& exec, const int32_t* ids, int64_t count,
+                 int32_t id) {
   const int64_t blocks = (count + kBlockElements - 1) / kBlockElements;
-  const ScratchArray<uint8_t> found(exec, blocks, "find_out_of_range.found");
+  const ScratchArray<int64_t> found(exec, blocks, "count_id.found");
   for_each_range(policy, count, kBlockElements, [&](int64_t begin, int64_t end) {
-    found[begin / kBlockElements] = any_out_of_range(ids + begin, end - begin, rule) ? 1 : 0;
+    found[begin / kBlockElements] =
+        count_range([=](int64_t i) { return ids[i] == id; }, begin, end);
   });
-  for (int64_t b = 0; b < blocks; ++b) {
-    if (found[b] == 0) continue;
-    const int32_t* first = ids + b * kBlockElements;
-    return std::find_if(first, ids + std::min(count, (b + 1) * kBlockElements), rule) - ids;
-  }
-  return -1;
+  int64_t total = 0;
+  for (int64_t b = 0; b < blocks; ++b) total += found[b];
+  return total;
 }
 
 // How the radix sort cuts its work: by the number of items and by key_limit alone.
@@ -149,8 +185,9 @@ template <class Policy>
 Groups group_by_key(const Policy& policy, const Exec& exec, const int32_t* item_keys, int64_t items,
                     int64_t key_limit, int32_t* keys, int32_t* begin, int32_t* order) {
   const RadixPlan plan(items, key_limit);
-  const ScratchArray<KeyedItem> buffer(exec, 2 * items, "group_by_key.items");
-  const ScratchArray<int32_t> offset(exec, plan.chunks * plan.buckets(), "group_by_key.offset");
+  const ScratchArray<KeyedItem> buffer(exec, 2 * items, "group_by_key.items", ScratchKind::indices);
+  const ScratchArray<int32_t> offset(exec, plan.chunks * plan.buckets(), "group_by_key.offset",
+                                     ScratchKind::indices);
   KeyedItem* from = buffer.data();
   KeyedItem* to = from + items;
   for_each_range(policy, items, kBlockElements, [=](int64_t first, int64_t last) {

@@ -48,10 +48,17 @@ struct ScatterAddRow {
   }
 };
 
-// Negative ids are above every limit once they are taken as unsigned.
+// Conditions on entry i. Ids below `low` are above every limit once they are taken as unsigned.
 struct OutOfRange {
-  uint32_t limit;
-  SG_HD bool operator()(int32_t id) const { return static_cast<uint32_t>(id) >= limit; }
+  const int32_t* ids;
+  uint32_t low;
+  uint32_t size;
+  SG_HD bool operator()(int64_t i) const { return static_cast<uint32_t>(ids[i]) - low >= size; }
+};
+
+struct NextNotAbove {
+  const int32_t* ids;
+  SG_HD bool operator()(int64_t i) const { return ids[i + 1] <= ids[i]; }
 };
 
 struct KeyedItem {

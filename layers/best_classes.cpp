@@ -8,9 +8,9 @@ namespace sketchgrad {
 
 namespace {
 
-Tensor on_cpu(const Tensor& tensor) {
-  if (tensor.device() == kCpu) return tensor;
-  const Tensor copy = Tensor::empty(tensor.shape(), {Category::workspace, "top_k.logits"});
+Tensor on_device(Device device, const Tensor& tensor, Purpose purpose) {
+  if (tensor.device() == device) return tensor;
+  const Tensor copy = Tensor::empty(tensor.shape(), purpose, tensor.dtype(), device);
   copy.copy_from(tensor);
   return copy;
 }
@@ -18,14 +18,14 @@ Tensor on_cpu(const Tensor& tensor) {
 }  // namespace
 
 BestClasses::BestClasses(int64_t tokens, int64_t k)
-    : tokens_(tokens), k_(k), entries_(static_cast<size_t>(tokens * k)) {}
+    : tokens_(tokens), k_(k), entries_(exec_on(kCpu), tokens * k, "top_k.entries") {}
 
 bool BestClasses::better(const Entry& a, const Entry& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
 void BestClasses::see(const Tensor& logits, IndexRange tokens, IndexRange classes) {
-  const Tensor host = on_cpu(logits);
+  const Tensor host = on_device(kCpu, logits, {Category::workspace, "top_k.logits"});
   const kernels::ConstMatrix chunk = host.matrix();
   const int64_t grain = kernels::kBlockElements / classes.count;
   kernels::for_each_range(
@@ -38,19 +38,20 @@ void BestClasses::see(const Tensor& logits, IndexRange tokens, IndexRange classe
       });
 }
 
-TopK BestClasses::result(const std::vector<float>& log_sums, const std::string& name,
-                         Device device) {
+TopK BestClasses::result(const Tensor& log_sums, const std::string& name, Device device) {
   sort_entries();
-  std::vector<int32_t> ids(entries_.size());
-  std::vector<float> scores(entries_.size());
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    ids[i] = entries_[i].id;
-    scores[i] = entries_[i].logit - log_sums[i / static_cast<size_t>(k_)];
-  }
   const std::string full_name = name + ".top_k";
   const Purpose purpose{Category::data, full_name};
-  return {Tensor::from(ids, {tokens_, k_}, purpose, device),
-          Tensor::from(scores, {tokens_, k_}, purpose, device)};
+  const Tensor ids = Tensor::empty({tokens_, k_}, purpose, DType::int32);
+  const Tensor scores = Tensor::empty({tokens_, k_}, purpose);
+  const float* const log_sum = log_sums.data<float>();
+  int32_t* const id = ids.data<int32_t>();
+  float* const score = scores.data<float>();
+  for (int64_t i = 0; i < tokens_ * k_; ++i) {
+    id[i] = entries_[i].id;
+    score[i] = entries_[i].logit - log_sum[i / k_];
+  }
+  return {on_device(device, ids, purpose), on_device(device, scores, purpose)};
 }
 
 void BestClasses::insert(int64_t token, int32_t id, float logit) {

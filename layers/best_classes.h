@@ -1,8 +1,8 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
+#include "sketchgrad/kernels/exec.h"
 #include "sketchgrad/layers/output_layer.h"
 #include "sketchgrad/layers/softmax_chunks.h"
 
@@ -18,7 +18,8 @@ class BestClasses {
   void see(const Tensor& logits, IndexRange tokens, IndexRange classes);
 
   // Scores are logits - log_sums[token]. Call once, after at least k classes.
-  TopK result(const std::vector<float>& log_sums, const std::string& name, Device);
+  // log_sums [tokens], on the CPU.
+  TopK result(const Tensor& log_sums, const std::string& name, Device);
 
  private:
   struct Entry {
@@ -32,7 +33,8 @@ class BestClasses {
 
   int64_t tokens_;
   int64_t k_;
-  std::vector<Entry> entries_;  // [tokens, k]; each row a heap with its worst in front, once full
+  // [tokens, k]; each row a heap with its worst in front, once full.
+  kernels::ScratchArray<Entry> entries_;
 };
 
 }  // namespace sketchgrad

@@ -23,34 +23,30 @@ void check_ids(const Parameter& table, const Tensor& ids) {
   const int64_t position =
       kernels::find_out_of_range(ids.exec(), ids.data<int32_t>(), ids.numel(), rows);
   if (position < 0) return;
-  const int32_t id = ids.to_vector<int32_t>()[static_cast<size_t>(position)];
+  const int32_t id = ids.reshape({-1}).rows(position, 1).to_vector<int32_t>()[0];
   throw InvalidArgument(fmt::format("[embedding] id {} at position {} is outside the {} rows of {}",
                                     id, position, rows, table.name));
 }
 
 // The entries whose id is not the padding id, in their order.
 RowSparse without_padding(const RowSparse& gradient, int32_t padding_id) {
-  const std::vector<int32_t> ids = gradient.ids.to_vector<int32_t>();
-  std::vector<int32_t> kept_ids;
-  std::vector<int32_t> kept_entries;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] == padding_id) continue;
-    kept_ids.push_back(ids[i]);
-    kept_entries.push_back(static_cast<int32_t>(i));
-  }
-  if (kept_ids.size() == ids.size()) return gradient;
+  const kernels::Exec exec = gradient.ids.exec();
+  const int32_t* const ids = gradient.ids.data<int32_t>();
+  const int64_t kept =
+      gradient.count() - kernels::count_id(exec, ids, gradient.count(), padding_id);
+  if (kept == gradient.count()) return gradient;
 
   const Tensor& values = gradient.values;
-  const int64_t kept = static_cast<int64_t>(kept_ids.size());
   const Tensor entries =
-      Tensor::from(kept_entries, {kept}, {Category::workspace, "embedding.kept"}, values.device());
+      Tensor::empty({kept}, {Category::index, "embedding.kept"}, DType::int32, values.device());
   RowSparse result = gradient;
   result.ids =
-      Tensor::from(kept_ids, {kept}, {Category::gradient, "embedding.grad_ids"}, values.device());
+      Tensor::empty({kept}, {Category::index, "embedding.grad_ids"}, DType::int32, values.device());
+  kernels::copy_other_ids(exec, ids, gradient.count(), padding_id, result.ids.data<int32_t>(),
+                          entries.data<int32_t>());
   result.values = Tensor::empty({kept, values.size(1)}, {Category::gradient, "embedding.grad_rows"},
                                 DType::float32, values.device());
-  kernels::gather_rows(values.exec(), values.matrix(), entries.data<int32_t>(), -1,
-                       result.values.matrix());
+  kernels::gather_rows(exec, values.matrix(), entries.data<int32_t>(), -1, result.values.matrix());
   return result;
 }
 
@@ -82,7 +78,7 @@ Variable Embedding::forward(Tape& tape, const Tensor& ids) {
       [table = table.place(), ids, tokens, options = options_](Tape& t, const Tensor& grad_output) {
         // The caller may refill his ids before an optimizer reads the gradient.
         RowSparse gradient{options.rows,
-                           ids.reshape({tokens}).clone({Category::gradient, "embedding.grad_ids"}),
+                           ids.reshape({tokens}).clone({Category::index, "embedding.grad_ids"}),
                            grad_output.reshape({tokens, options.dim})};
         if (options.padding_id >= 0) {
           gradient = without_padding(gradient, options.padding_id);

@@ -1,8 +1,11 @@
 #include "sketchgrad/layers/full_softmax.h"
 
+#include <algorithm>
+
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/reduce.h"
+#include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/layers/best_classes.h"
 #include "sketchgrad/layers/softmax_chunks.h"
 
@@ -76,16 +79,18 @@ int64_t check_targets(const std::string& name, const Tensor& targets, int64_t to
   check(targets.dtype() == DType::int32 && targets.numel() == tokens,
         "[{}] targets are {} {}, they must be int32, one for each of {} tokens", name,
         to_string(targets.dtype()), to_string(targets.shape()), tokens);
-  int64_t count = 0;
-  const std::vector<int32_t> values = targets.to_vector<int32_t>();
-  for (size_t t = 0; t < values.size(); ++t) {
-    if (values[t] == kernels::kIgnoredTarget) continue;
-    check(values[t] >= 0 && values[t] < classes,
-          "[{}] target {} at position {} is outside {} classes ({} for none)", name, values[t], t,
-          classes, kernels::kIgnoredTarget);
-    ++count;
+  const kernels::Exec exec = targets.exec();
+  const int32_t* const ids = targets.data<int32_t>();
+  static_assert(kernels::kIgnoredTarget == -1, "next to the classes: one range holds both");
+  const int64_t position =
+      kernels::find_out_of_range(exec, ids, tokens, classes, kernels::kIgnoredTarget);
+  if (position >= 0) {
+    const int32_t target = targets.reshape({-1}).rows(position, 1).to_vector<int32_t>()[0];
+    throw InvalidArgument(
+        fmt::format("[{}] target {} at position {} is outside {} classes ({} for none)", name,
+                    target, position, classes, kernels::kIgnoredTarget));
   }
-  return count;
+  return tokens - kernels::count_id(exec, ids, tokens, kernels::kIgnoredTarget);
 }
 
 int64_t check_x(const std::string& name, const Tensor& x, int64_t input) {
@@ -95,8 +100,13 @@ int64_t check_x(const std::string& name, const Tensor& x, int64_t input) {
 }
 
 Tensor no_targets(int64_t tokens, Device device) {
-  const std::vector<int32_t> targets(static_cast<size_t>(tokens), kernels::kIgnoredTarget);
-  return Tensor::from(targets, {tokens}, {Category::workspace, "top_k.targets"}, device);
+  const Purpose purpose{Category::workspace, "top_k.targets"};
+  const Tensor host = Tensor::empty({tokens}, purpose, DType::int32);
+  std::fill_n(host.data<int32_t>(), tokens, kernels::kIgnoredTarget);
+  if (device == kCpu) return host;
+  const Tensor targets = Tensor::empty({tokens}, purpose, DType::int32, device);
+  targets.copy_from(host);
+  return targets;
 }
 
 Shape weight_shape(const std::string& name, const FullSoftmaxOptions& options) {

@@ -102,10 +102,17 @@ Tensor SoftmaxChunks::losses(Purpose purpose) const {
   return result;
 }
 
-std::vector<float> SoftmaxChunks::log_sums() const {
-  std::vector<float> result = max_.to_vector<float>();
-  const std::vector<float> sums = sum_.to_vector<float>();
-  for (size_t t = 0; t < result.size(); ++t) result[t] += std::log(sums[t]);
+Tensor SoftmaxChunks::log_sums() const {
+  const auto on_cpu = [this](const Tensor& tensor) {
+    const Tensor copy = Tensor::empty(tensor.shape(), {Category::workspace, name_ + ".log_sums"});
+    copy.copy_from(tensor);
+    return copy;
+  };
+  const Tensor result = on_cpu(max_);
+  const Tensor sums = on_cpu(sum_);
+  float* const log_sum = result.data<float>();
+  const float* const sum = sums.data<float>();
+  for (int64_t t = 0; t < sums.numel(); ++t) log_sum[t] += std::log(sum[t]);
   return result;
 }
 

@@ -50,8 +50,8 @@ class SoftmaxChunks {
 
   // Once all has been seen: the loss of each token (0 for ignored ones) ...
   Tensor losses(Purpose) const;
-  // ... and log(sum of exp(logits)).
-  std::vector<float> log_sums() const;
+  // ... and log(sum of exp(logits)), on the CPU.
+  Tensor log_sums() const;
 
  private:
   Tensor workspace(const char* what, int64_t count) const;

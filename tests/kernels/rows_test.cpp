@@ -108,6 +108,48 @@ TEST_CASE("rows: padding may lie outside the table") {
   CHECK(out == std::vector<float>(6, 0.0f));
 }
 
+TEST_CASE("rows: ids may begin below zero") {
+  const Exec exec = cpu_exec();
+  const std::vector<int32_t> ids = {0, -1, 4, -2, 5};
+  CHECK(find_out_of_range(exec, ids.data(), 5, 5, -1) == 3);
+  CHECK(find_out_of_range(exec, ids.data(), 5, 5, -2) == 4);
+  CHECK(find_out_of_range(exec, ids.data(), 5, int64_t{1} << 40, -2) == -1);
+  CHECK(find_out_of_range(exec, ids.data(), 5, -5, -1) == 0);
+}
+
+TEST_CASE("rows: the first id that does not increase is found") {
+  const Exec exec = cpu_exec();
+  for (const int64_t count : {int64_t{0}, int64_t{1}, 3 * kBlockElements + 5}) {
+    std::vector<int32_t> ids(static_cast<size_t>(count));
+    std::iota(ids.begin(), ids.end(), -2);
+    CHECK(find_not_increasing(exec, ids.data(), count) == -1);
+    // Within a block, on both sides of a border, and at the end.
+    for (const int64_t place :
+         {int64_t{1}, kBlockElements - 1, kBlockElements, kBlockElements + 1, count - 1}) {
+      if (place < 1 || place >= count) continue;
+      std::vector<int32_t> broken = ids;
+      broken[static_cast<size_t>(place)] = broken[static_cast<size_t>(place - 1)];
+      CHECK(find_not_increasing(exec, broken.data(), count) == place);
+    }
+  }
+}
+
+TEST_CASE("rows: an id is counted, and the others copied") {
+  const Exec exec = cpu_exec();
+  for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{33}, 3 * kBlockElements + 5}) {
+    const std::vector<int32_t> ids = random_ids(count, 4, 7);
+    const int64_t expected = std::count(ids.begin(), ids.end(), 3);
+    CHECK(count_id(exec, ids.data(), count, 3) == expected);
+    std::vector<int32_t> others(static_cast<size_t>(count - expected)), places(others.size());
+    copy_other_ids(exec, ids.data(), count, 3, others.data(), places.data());
+    bool right = std::is_sorted(places.begin(), places.end());
+    for (size_t i = 0; i < others.size(); ++i) {
+      right &= others[i] != 3 && others[i] == ids[static_cast<size_t>(places[i])];
+    }
+    CHECK(right);
+  }
+}
+
 TEST_CASE("rows: scatter adds scaled rows and touches no others") {
   const Exec exec = cpu_exec();
   const int64_t vocabulary = 900;
@@ -229,6 +271,10 @@ TEST_CASE("rows: what cannot be right is refused") {
                        InvalidArgument);
   CHECK_THROWS_AS(find_out_of_range(exec, nullptr, 2, 5), InvalidArgument);
   CHECK_THROWS_AS(find_out_of_range(exec, id, -2, 5), InvalidArgument);
+  CHECK_THROWS_AS(find_out_of_range(exec, id, 2, 5, 1), InvalidArgument);
+  CHECK_THROWS_AS(find_not_increasing(exec, nullptr, 2), InvalidArgument);
+  CHECK_THROWS_AS(count_id(exec, id, -2, 5), InvalidArgument);
+  CHECK_THROWS_AS(copy_other_ids(exec, nullptr, 2, 5, id, id), InvalidArgument);
   CHECK_THROWS_WITH_AS(group_by_key(exec, id, 2, 0, id, id, id),
                        "[group_by_key] key_limit 0 is outside [1, 2^31]", InvalidArgument);
   CHECK_THROWS_AS(group_by_key(exec, id, int64_t{1} << 31, 5, id, id, id), InvalidArgument);
