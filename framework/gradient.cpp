@@ -63,6 +63,8 @@ void Gradient::add(RowSparse rows) {
   check(rows.ids.defined() && rows.values.defined(),
         "[gradient] a row-sparse part without ids or values");
   if (!dense_.defined()) {
+    // rows() hands a part of this kind on as it is, to loops that believe it.
+    if (rows.coalesced) rows = coalesce({std::move(rows)});
     parts_.push_back(std::move(rows));
     return;
   }

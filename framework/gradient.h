@@ -20,6 +20,7 @@ class Gradient {
   bool empty() const { return kind() == Kind::none; }
 
   // Takes part in the sum. A dense part may be adopted: the caller must not write to it afterwards.
+  // Throws InvalidArgument for a part that is said to be coalesced and is not.
   void add(Tensor dense);
   void add(RowSparse rows);
   void clear();

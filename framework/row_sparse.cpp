@@ -17,13 +17,26 @@ void check_part(const RowSparse& part, const RowSparse& first) {
         first.values.size(1), part.table_rows, part.values.size(1));
 }
 
+int32_t id_at(const RowSparse& entries, int64_t place) {
+  return entries.ids.rows(place, 1).to_vector<int32_t>()[0];
+}
+
 void check_ids(const RowSparse& entries) {
   const int64_t place = kernels::find_out_of_range(entries.ids.exec(), entries.ids.data<int32_t>(),
                                                    entries.count(), entries.table_rows);
   if (place < 0) return;
-  const int32_t id = entries.ids.rows(place, 1).to_vector<int32_t>()[0];
   throw InvalidArgument(fmt::format("[coalesce] row {} (entry {}) is outside a table of {} rows",
-                                    id, place, entries.table_rows));
+                                    id_at(entries, place), place, entries.table_rows));
+}
+
+void check_increasing(const RowSparse& entries) {
+  const int64_t place = kernels::find_not_increasing(entries.ids.exec(),
+                                                     entries.ids.data<int32_t>(), entries.count());
+  if (place < 0) return;
+  throw InvalidArgument(
+      fmt::format("[coalesce] row {} (entry {}) follows row {} in a part that is said to be "
+                  "coalesced, its rows must increase",
+                  id_at(entries, place), place, id_at(entries, place - 1)));
 }
 
 RowSparse concatenate(const std::vector<RowSparse>& parts, int64_t count) {
@@ -31,7 +44,7 @@ RowSparse concatenate(const std::vector<RowSparse>& parts, int64_t count) {
   const Device device = parts[0].ids.device();
   RowSparse all;
   all.table_rows = parts[0].table_rows;
-  all.ids = Tensor::empty({count}, {Category::workspace, "coalesce.ids"}, DType::int32, device);
+  all.ids = Tensor::empty({count}, {Category::index, "coalesce.ids"}, DType::int32, device);
   all.values = Tensor::empty({count, cols}, {Category::workspace, "coalesce.values"},
                              DType::float32, device);
   int64_t row = 0;
@@ -46,10 +59,12 @@ RowSparse concatenate(const std::vector<RowSparse>& parts, int64_t count) {
 RowSparse sum_entries(const RowSparse& entries) {
   const kernels::Exec exec = entries.ids.exec();
   const int64_t count = entries.count();
-  const Tensor keys = Tensor::empty({count}, {Category::workspace, "coalesce.keys"}, DType::int32,
+  const Tensor keys = Tensor::empty({count}, {Category::index, "coalesce.keys"}, DType::int32,
                                     entries.ids.device());
-  const kernels::ScratchArray<int32_t> begin(exec, count + 1, "coalesce.begin");
-  const kernels::ScratchArray<int32_t> order(exec, count, "coalesce.order");
+  const kernels::ScratchArray<int32_t> begin(exec, count + 1, "coalesce.begin",
+                                             kernels::ScratchKind::indices);
+  const kernels::ScratchArray<int32_t> order(exec, count, "coalesce.order",
+                                             kernels::ScratchKind::indices);
   const kernels::Groups groups =
       kernels::group_by_key(exec, entries.ids.data<int32_t>(), count, entries.table_rows,
                             keys.data<int32_t>(), begin.data(), order.data());
@@ -57,7 +72,7 @@ RowSparse sum_entries(const RowSparse& entries) {
   RowSparse result;
   result.table_rows = entries.table_rows;
   result.coalesced = true;
-  result.ids = Tensor::empty({groups.count}, {Category::gradient, "row_ids"}, DType::int32, device);
+  result.ids = Tensor::empty({groups.count}, {Category::index, "row_ids"}, DType::int32, device);
   result.values = Tensor::empty({groups.count, entries.values.size(1)},
                                 {Category::gradient, "row_values"}, DType::float32, device);
   result.ids.copy_from(keys.rows(0, groups.count));
@@ -78,7 +93,9 @@ RowSparse coalesce(const std::vector<RowSparse>& parts) {
         count);
   if (parts.size() == 1) {
     check_ids(parts[0]);
-    return parts[0].coalesced ? parts[0] : sum_entries(parts[0]);
+    if (!parts[0].coalesced) return sum_entries(parts[0]);
+    check_increasing(parts[0]);
+    return parts[0];
   }
   const RowSparse all = concatenate(parts, count);
   check_ids(all);

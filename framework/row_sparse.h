@@ -17,7 +17,9 @@ struct RowSparse {
 };
 
 // Sums entries of the same row, in order of entry (over `parts` in their order): the same bits for
-// any number of threads. All parts belong to one table.
+// any number of threads. All parts belong to one table. A single part that is coalesced is passed
+// on. Throws InvalidArgument naming place and value of an id outside the table, or of one that does
+// not increase in such a part.
 RowSparse coalesce(const std::vector<RowSparse>& parts);
 
 }  // namespace sketchgrad

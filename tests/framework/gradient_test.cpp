@@ -118,6 +118,23 @@ TEST_CASE("dense makes the whole dense, in either order") {
   CHECK(between.dense().to_vector<float>() == expected);
 }
 
+TEST_CASE("a part that says it is coalesced is believed only once it was checked") {
+  const auto claimed = [](const std::vector<int32_t>& ids) {
+    RowSparse part = rows(ids, Values(2 * ids.size(), 1.0f));
+    part.coalesced = true;
+    return part;
+  };
+  Gradient gradient;
+  CHECK_THROWS_WITH_AS(gradient.add(claimed({0, 3})),
+                       "[coalesce] row 3 (entry 1) is outside a table of 3 rows", InvalidArgument);
+  CHECK_THROWS_WITH_AS(gradient.add(claimed({1, 1})),
+                       doctest::Contains("row 1 (entry 1) follows row 1"), InvalidArgument);
+  CHECK(gradient.empty());
+  const RowSparse right = claimed({0, 2});
+  gradient.add(right);
+  CHECK(gradient.rows().values.raw() == right.values.raw());
+}
+
 TEST_CASE("rows of another table are refused") {
   Gradient gradient;
   gradient.add(dense({1, 2, 3, 4, 5, 6}));

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <numeric>
 #include <vector>
 
 #include "sketchgrad/kernels/philox.h"
@@ -129,7 +130,8 @@ TEST_CASE("the result takes exactly the unique rows, and the workspace is gone")
   const RowSparse result = coalesce({part, part});
   const MemoryFigures after = allocator().current();
   CHECK(result.count() == 2);
-  CHECK(after[Category::gradient] - before[Category::gradient] == 2 * 4 + 2 * 2 * 4);
+  CHECK(after[Category::gradient] - before[Category::gradient] == 2 * 2 * 4);
+  CHECK(after[Category::index] - before[Category::index] == 2 * 4);
   CHECK(after[Category::workspace] == before[Category::workspace]);
   CHECK(allocator().peak()[Category::gradient] == after[Category::gradient]);
   CHECK(result.ids.unique());
@@ -141,6 +143,27 @@ TEST_CASE("one part that is coalesced already is passed on") {
   part.coalesced = true;
   const RowSparse result = coalesce({part});
   CHECK(result.values.raw() == part.values.raw());
+}
+
+TEST_CASE("one part that only says it is coalesced is refused") {
+  const auto claim = [](const std::vector<int32_t>& ids) {
+    RowSparse part = make(100000, ids, std::vector<float>(ids.size(), 1.0f), 1);
+    part.coalesced = true;
+    return coalesce({part});
+  };
+  CHECK_NOTHROW(claim({}));
+  CHECK_NOTHROW(claim({5}));
+  CHECK_THROWS_WITH_AS(claim({3, 7, 7}),
+                       "[coalesce] row 7 (entry 2) follows row 7 in a part that is said to be "
+                       "coalesced, its rows must increase",
+                       InvalidArgument);
+  CHECK_THROWS_AS(claim({7, 3}), InvalidArgument);
+  std::vector<int32_t> many(70000);
+  std::iota(many.begin(), many.end(), 0);
+  CHECK_NOTHROW(claim(many));
+  many[65000] = 64999;
+  CHECK_THROWS_WITH_AS(claim(many), doctest::Contains("row 64999 (entry 65000) follows row 64999"),
+                       InvalidArgument);
 }
 
 TEST_CASE("ids outside the table are named") {
