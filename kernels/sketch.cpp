@@ -20,7 +20,7 @@ SketchPlan sketch_plan(const Exec& exec, uint64_t seed, int32_t depth, int64_t w
   }
   check_count(op, "rows", rows);
   SketchPlan plan{rows, depth, width, arrays.slots, {}};
-  const ScratchArray<int32_t> buckets(exec, rows, "sketch.buckets");
+  const ScratchArray<int32_t> buckets(exec, rows, "sketch.buckets", ScratchKind::indices);
   for (int32_t j = 0; j < depth; ++j) {
     cpu::sketch_slots(exec, {seed, j, width, ids, arrays.slots + j * rows, buckets.data()}, rows);
     plan.groups[static_cast<size_t>(j)] =

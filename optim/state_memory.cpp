@@ -7,8 +7,8 @@ namespace sketchgrad {
 
 namespace {
 
-Tensor int32_workspace(int64_t count, const char* name, Device device) {
-  return Tensor::empty({count}, {Category::workspace, name}, DType::int32, device);
+Tensor index_array(int64_t count, const char* name, Device device) {
+  return Tensor::empty({count}, {Category::index, name}, DType::int32, device);
 }
 
 }  // namespace
@@ -17,10 +17,10 @@ const kernels::SketchPlan& StepRows::plan(uint64_t seed, int32_t depth, int64_t 
   Plan& entry = plans_[{seed, depth, width}];
   if (entry.arrays.empty()) {
     const int64_t cells = depth * count();
-    Tensor slots = int32_workspace(cells, "sketch.slots", device_);
-    Tensor keys = int32_workspace(cells, "sketch.keys", device_);
-    Tensor order = int32_workspace(cells, "sketch.order", device_);
-    Tensor begin = int32_workspace(cells + depth, "sketch.begin", device_);
+    Tensor slots = index_array(cells, "sketch.slots", device_);
+    Tensor keys = index_array(cells, "sketch.keys", device_);
+    Tensor order = index_array(cells, "sketch.order", device_);
+    Tensor begin = index_array(cells + depth, "sketch.begin", device_);
     entry.plan =
         kernels::sketch_plan(exec_, seed, depth, width, ids_, count(),
                              {reinterpret_cast<kernels::Slot*>(slots.data<int32_t>()),
