@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <tbb/global_control.h>
 
+#include <cstring>
 #include <numeric>
 #include <random>
 
@@ -381,6 +382,87 @@ TEST_CASE("state of rows that are not touched") {
     step_row(0, 0.0);
     const float moved = after_first[0] - parameter.value.to_vector<float>()[0];
     CHECK(moved == doctest::Approx(reading == Reading::linear ? 0.81 : 0.9));
+  }
+}
+
+// What a memory holds of a row: its part of [rows, ..] tensors, and the cells of its buckets.
+std::vector<float> state_of_row(const StateDict& state, const std::string& moment, int64_t row,
+                                const Case& size) {
+  const std::string prefix = "optimizer.table." + moment + ".";
+  std::vector<float> result;
+  for (const auto& [name, tensor] : state.tensors) {
+    if (name.rfind(prefix, 0) != 0) continue;
+    if (name != prefix + "cells") {
+      const std::vector<float> part = tensor.rows(row, 1).to_vector<float>();
+      result.insert(result.end(), part.begin(), part.end());
+      continue;
+    }
+    const uint64_t seed = state.unsigned_integer(prefix + "hash_seed");
+    const int64_t width = tensor.size(1);
+    for (int32_t j = 0; j < tensor.size(0); ++j) {
+      const int64_t bucket = kernels::slot_bucket(kernels::sketch_slot(seed, j, row, width));
+      const Tensor buckets = tensor.reshape({-1, size.dim});
+      const std::vector<float> part = buckets.rows(j * width + bucket, 1).to_vector<float>();
+      result.insert(result.end(), part.begin(), part.end());
+    }
+  }
+  return result;
+}
+
+TEST_CASE("state of rows that are not touched stays, bit for bit") {
+  // Rows of one block: in a sketch of blocks none shares a bucket with another.
+  const Case size{8, 70, 0, kernels::kBlockedWidth};
+  std::vector<Moments> memories{{Dense{}, Dense{}},
+                                {Dense{}, CountMin{.width = size.width}},
+                                {CountSketch{.width = size.width}, Dense{}},
+                                {CountSketch{.width = size.width}, CountMin{.width = size.width}}};
+  for (const Readings& readings : kReadings) {
+    // Its decay is one number for all rows.
+    if (readings.first == Reading::linear || readings.second == Reading::linear) continue;
+    memories.push_back({CountSketch{.width = size.width, .reading = readings.first},
+                        CountMin{.width = size.width, .reading = readings.second}});
+  }
+  const std::vector<Step> steps = random_steps(size, 19);
+  const Step& some = steps[2];  // half of the rows
+  for (const Moments& moments : memories) {
+    CAPTURE(to_string(moments.first));
+    CAPTURE(to_string(moments.second));
+    Parameter parameter("table", {size.rows, size.dim});
+    parameter.value.fill(0.5f);
+    Optimizer optimizer(Adam{.learning_rate = 0.01f, .weight_decay = 0.1f}, 1);
+    optimizer.add(parameter, moments);
+    // All that the rows have, one after the other.
+    const auto rows = [&] {
+      StateDict state;
+      optimizer.save(state);
+      std::vector<std::vector<float>> result;
+      for (int64_t row = 0; row < size.rows; ++row) {
+        std::vector<float> all = parameter.value.rows(row, 1).to_vector<float>();
+        for (const char* moment : {"first", "second"}) {
+          const std::vector<float> part = state_of_row(state, moment, row, size);
+          CHECK(part.size() >= static_cast<size_t>(size.dim));
+          all.insert(all.end(), part.begin(), part.end());
+        }
+        result.push_back(std::move(all));
+      }
+      return result;
+    };
+    const auto step = [&](const Step& given) {
+      give_gradient(parameter, given, size);
+      optimizer.step();
+      optimizer.clear_gradients();
+    };
+    step(steps[0]);
+    const auto before = rows();
+    step(some);
+    const auto after = rows();
+    for (int64_t row = 0; row < size.rows; ++row) {
+      const bool active = std::count(some.items.begin(), some.items.end(), row) > 0;
+      const std::vector<float>& a = before[static_cast<size_t>(row)];
+      const std::vector<float>& b = after[static_cast<size_t>(row)];
+      REQUIRE(a.size() == b.size());
+      CHECK((std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0) == !active);
+    }
   }
 }
 
