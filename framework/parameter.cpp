@@ -9,9 +9,4 @@ void init_uniform(Parameter& parameter, Rng& rng, float low, float high) {
   kernels::fill_uniform(value.exec(), rng.next(), low, high, value.data<float>(), value.numel());
 }
 
-void init_normal(Parameter& parameter, Rng& rng, float mean, float stddev) {
-  const Tensor& value = parameter.value;
-  kernels::fill_normal(value.exec(), rng.next(), mean, stddev, value.data<float>(), value.numel());
-}
-
 }  // namespace sketchgrad

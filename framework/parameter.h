@@ -20,8 +20,7 @@ struct Parameter {
   Gradient gradient;
 };
 
-// Fills a parameter from a draw of its own.
+// Fills a parameter from a draw of its own, uniformly in [low, high).
 void init_uniform(Parameter&, Rng&, float low, float high);
-void init_normal(Parameter&, Rng&, float mean, float stddev);
 
 }  // namespace sketchgrad

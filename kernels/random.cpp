@@ -20,18 +20,6 @@ void fill_uniform(const Exec& exec, PhiloxKey key, float low, float high, float*
   cpu::fill_uniform(exec, key, {low, range, std::nextafter(high, low)}, out, count);
 }
 
-void fill_normal(const Exec& exec, PhiloxKey key, float mean, float stddev, float* out,
-                 int64_t count) {
-  check_count("fill_normal", "count", count);
-  check_array("fill_normal", "out", out, count);
-  if (!std::isfinite(mean) || !std::isfinite(stddev) || stddev < 0.0f) {
-    refuse("fill_normal", "mean {} and standard deviation {} must be finite, the latter at least 0",
-           mean, stddev);
-  }
-  require_cpu(exec, "fill_normal");
-  cpu::fill_normal(exec, key, {mean, stddev}, out, count);
-}
-
 void dropout(const Exec& exec, PhiloxKey key, float probability, const float* in, float* out,
              int64_t count) {
   check_count("dropout", "count", count);

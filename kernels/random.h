@@ -10,8 +10,6 @@ namespace sketchgrad::kernels {
 
 // Uniform in [low, high), low < high.
 void fill_uniform(const Exec&, PhiloxKey, float low, float high, float* out, int64_t count);
-// Normal by Box-Muller; stddev >= 0. No value lies further out than 6.8 standard deviations.
-void fill_normal(const Exec&, PhiloxKey, float mean, float stddev, float* out, int64_t count);
 // Inverted dropout, probability in [0, 1): out = in / (1 - probability) where the draw keeps the
 // element, else 0. The mask is not stored: calling it on the gradient with the same key is the
 // backward pass. in == out is fine.

@@ -6,10 +6,6 @@ void fill_uniform(const Exec&, PhiloxKey key, UniformRule rule, float* out, int6
   impl::random_array(TbbPolicy{}, key, rule, out, count);
 }
 
-void fill_normal(const Exec&, PhiloxKey key, NormalRule rule, float* out, int64_t count) {
-  impl::random_array(TbbPolicy{}, key, rule, out, count);
-}
-
 void dropout(const Exec&, PhiloxKey key, DropoutRule rule, float* out, int64_t count) {
   impl::random_array(TbbPolicy{}, key, rule, out, count);
 }

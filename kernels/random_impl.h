@@ -11,7 +11,6 @@ namespace sketchgrad::kernels {
 // The device bodies behind random.h.
 namespace cpu {
 void fill_uniform(const Exec&, PhiloxKey key, UniformRule rule, float* out, int64_t count);
-void fill_normal(const Exec&, PhiloxKey key, NormalRule rule, float* out, int64_t count);
 void dropout(const Exec&, PhiloxKey key, DropoutRule rule, float* out, int64_t count);
 }  // namespace cpu
 

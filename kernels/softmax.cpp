@@ -55,10 +55,4 @@ void softmax_cross_entropy_gradient(const Exec& exec, Matrix logits, const float
   cpu::softmax_cross_entropy_gradient(exec, logits, bias, vocab_begin, targets, state, scale);
 }
 
-void log_softmax(const Exec& exec, Matrix logits) {
-  check_matrix("log_softmax", "logits", logits);
-  require_cpu(exec, "log_softmax");
-  cpu::log_softmax(exec, logits);
-}
-
 }  // namespace sketchgrad::kernels

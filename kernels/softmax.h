@@ -36,7 +36,4 @@ void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bia
                                     int64_t vocab_begin, const int32_t* targets, OnlineSoftmax,
                                     float scale);
 
-// In place: logits -> log-probabilities of complete rows.
-void log_softmax(const Exec&, Matrix logits);
-
 }  // namespace sketchgrad::kernels

@@ -23,6 +23,4 @@ void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bia
                                        scale);
 }
 
-void log_softmax(const Exec&, Matrix logits) { impl::log_softmax(TbbPolicy{}, logits); }
-
 }  // namespace sketchgrad::kernels::cpu

@@ -21,7 +21,6 @@ void online_softmax_losses(const Exec&, OnlineSoftmax, const int32_t* targets, i
 void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bias,
                                     int64_t vocab_begin, const int32_t* targets, OnlineSoftmax,
                                     float scale);
-void log_softmax(const Exec&, Matrix logits);
 }  // namespace cpu
 
 namespace impl {
@@ -129,23 +128,6 @@ void online_softmax_update(const Policy& policy, Matrix logits, const float* bia
           }
         }
       });
-}
-
-template <class Policy>
-void log_softmax(const Policy& policy, Matrix logits) {
-  if (logits.cols == 0) return;
-  for_each_range(policy, logits.rows, kBlockElements / logits.cols,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t r = begin; r < end; ++r) {
-                     float* const row = logits.row(r);
-                     const LogSumExp all = log_sum_exp(row, nullptr, logits.cols, {});
-                     const float log_sum = std::log(all.sum);
-#pragma omp simd
-                     for (int64_t c = 0; c < logits.cols; ++c) {
-                       row[c] = log_probability(row[c], all.max, log_sum);
-                     }
-                   }
-                 });
 }
 
 }  // namespace impl

@@ -31,12 +31,6 @@ std::vector<float> uniform(PhiloxKey key, int64_t count, float low = 0.0f, float
   return out;
 }
 
-std::vector<float> normal(PhiloxKey key, int64_t count, float mean = 0.0f, float stddev = 1.0f) {
-  std::vector<float> out(static_cast<size_t>(count));
-  fill_normal(cpu_exec(), key, mean, stddev, out.data(), count);
-  return out;
-}
-
 std::vector<float> dropped(PhiloxKey key, float probability, const std::vector<float>& in) {
   std::vector<float> out(in.size());
   dropout(cpu_exec(), key, probability, in.data(), out.data(), static_cast<int64_t>(in.size()));
@@ -56,8 +50,6 @@ double kolmogorov_smirnov(std::vector<float> sample, const F& distribution) {
   }
   return distance * std::sqrt(n);
 }
-
-double normal_distribution(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
 
 // Correlation times sqrt(n): a standard normal variable where the two are independent.
 double scaled_correlation(const std::vector<float>& a, const std::vector<float>& b) {
@@ -101,11 +93,6 @@ TEST_CASE("random: an element depends on the key and its index alone") {
   for (size_t i = 0; i < 1000; ++i) {
     REQUIRE(longest[i] == uniform_from_bits(philox_bits(key, i)));
   }
-  const std::vector<float> normals = normal(key, 1000);
-  for (const int64_t count : {1, 2, 3, 5, 998}) {
-    const std::vector<float> out = normal(key, count);
-    CHECK(std::equal(out.begin(), out.end(), normals.begin()));
-  }
 }
 
 TEST_CASE("random: other seeds and offsets give independent draws") {
@@ -116,12 +103,6 @@ TEST_CASE("random: other seeds and offsets give independent draws") {
     CAPTURE(lag);
     const std::vector<float> later(first.begin() + lag, first.end());
     CHECK(std::abs(scaled_correlation(first, later)) < kSigmas);
-  }
-  const std::vector<float> normals = normal({3, 1}, kSample);
-  for (const int64_t lag : {1, 2}) {
-    CAPTURE(lag);
-    const std::vector<float> later(normals.begin() + lag, normals.end());
-    CHECK(std::abs(scaled_correlation(normals, later)) < kSigmas);
   }
 }
 
@@ -140,59 +121,6 @@ TEST_CASE("random: uniform never reaches its upper end") {
   CHECK(out == std::vector<float>(1000, 1.0f));
   const UniformRule rule{1.0f, 1.0f, std::nextafter(2.0f, 1.0f)};
   CHECK(rule(Philox4{{0xFFFFFFFFu, 0, 0, 0}}, 0, 0) < 2.0f);
-}
-
-TEST_CASE("random: normal follows its distribution") {
-  const std::vector<float> standard = normal({9, 0}, kSample);
-  CHECK(kolmogorov_smirnov(standard, normal_distribution) < kKolmogorov);
-  // Moments 1 to 4 of a standard normal: 0, 1, 0, 3, with variances 1, 2, 15, 96.
-  double moment[4] = {};
-  for (const double x : standard) {
-    moment[0] += x;
-    moment[1] += x * x;
-    moment[2] += x * x * x;
-    moment[3] += x * x * x * x;
-  }
-  const double expected[4] = {0, 1, 0, 3}, variance[4] = {1, 2, 15, 96};
-  for (int m = 0; m < 4; ++m) {
-    CAPTURE(m);
-    const double error = moment[m] / kSample - expected[m];
-    CHECK(std::abs(error) < kSigmas * std::sqrt(variance[m] / kSample));
-  }
-  const std::vector<float> moved = normal({9, 1}, kSample, 2.0f, 0.5f);
-  CHECK(kolmogorov_smirnov(moved, [](double x) { return normal_distribution((x - 2) / 0.5); }) <
-        kKolmogorov);
-  CHECK(normal({9, 2}, 100, 2.0f, 0.0f) == std::vector<float>(100, 2.0f));
-}
-
-TEST_CASE("random: Box-Muller's functions against double precision") {
-  double log_error = 0, angle_error = 0;
-  for (int64_t i = 0; i < 200'000; ++i) {
-    const float x =
-        std::ldexp(1.0f + static_cast<float>(i) / 200'000, static_cast<int>(i % 34) - 33);
-    const double exact = std::log(double{x});
-    log_error =
-        std::max(log_error, std::abs(log_positive(x) - exact) / std::max(1e-3, std::abs(exact)));
-    const float turns = static_cast<float>(i) / 200'000;
-    const double angle = 2 * M_PI * double{turns};
-    const SineCosine result = sine_cosine_of_turns(turns);
-    angle_error = std::max({angle_error, std::abs(result.sine - std::sin(angle)),
-                            std::abs(result.cosine - std::cos(angle))});
-  }
-  CHECK(log_error < 3e-7);
-  CHECK(angle_error < 2e-7);
-}
-
-TEST_CASE("random: the ends of the bit range give finite normals") {
-  const NormalRule rule{0.0f, 1.0f};
-  for (const uint32_t radius : {0u, 1u, 0xFFFFFFFFu}) {
-    for (const uint32_t angle : {0u, 0x40000000u, 0x80000000u, 0xC0000000u, 0xFFFFFFFFu}) {
-      const Philox4 block{{radius, angle, radius, angle}};
-      for (int word = 0; word < 4; ++word) {
-        CHECK(std::abs(rule(block, word, word)) < 6.8f);
-      }
-    }
-  }
 }
 
 TEST_CASE("random: dropout keeps, scales and repeats") {
@@ -246,8 +174,9 @@ TEST_CASE("random: the serial policy and any number of threads give the same bit
   const int64_t count = 9 * kBlockElements + 3;
   const PhiloxKey key{14, 1};
   std::vector<float> serial(static_cast<size_t>(count));
-  impl::random_array(SerialPolicy{}, key, NormalRule{0.0f, 1.0f}, serial.data(), count);
-  const auto parallel = [&] { return normal(key, count); };
+  const UniformRule rule{-1.0f, 2.0f, std::nextafter(1.0f, 0.0f)};
+  impl::random_array(SerialPolicy{}, key, rule, serial.data(), count);
+  const auto parallel = [&] { return uniform(key, count, -1.0f, 1.0f); };
   CHECK(same_bits(serial, with_threads(1, parallel)));
   CHECK(same_bits(serial, with_threads(2, parallel)));
 }
@@ -264,7 +193,4 @@ TEST_CASE("random: what cannot be right is refused") {
                        "[fill_uniform] range [1, 1) must be finite and not empty", InvalidArgument);
   CHECK_THROWS_AS(fill_uniform(exec, {}, 0, INFINITY, value, 4), InvalidArgument);
   CHECK_THROWS_AS(fill_uniform(exec, {}, -3e38f, 3e38f, value, 4), InvalidArgument);
-  CHECK_THROWS_AS(fill_normal(exec, {}, 0, -1, value, 4), InvalidArgument);
-  CHECK_THROWS_AS(fill_normal(exec, {}, NAN, 1, value, 4), InvalidArgument);
-  CHECK_THROWS_AS(fill_normal(exec, {}, 0, 1, value, -4), InvalidArgument);
 }

@@ -48,8 +48,7 @@ void check_equal(const Results& a, const Results& b, double tolerance) {
 
 void fill_bias(FullSoftmax& layer) {
   if (layer.bias() == nullptr) return;
-  Rng rng(99);
-  init_normal(*layer.bias(), rng, 0.0f, 1.0f);
+  test::fill_normal(layer.bias()->value, 99);
 }
 
 // Random targets, every seventh of them ignored.
@@ -115,7 +114,7 @@ TEST_CASE("full softmax: every way of cutting gives the same results") {
   const Tensor targets = some_targets(kTokens, kClasses);
   Parameter x("x", {kTokens, kInput});
   Rng rng(2);
-  init_normal(x, rng, 0.0f, 1.0f);
+  test::fill_normal(x.value, 101);
   for (const bool bias : {true, false}) {
     Results first;
     for (const int64_t chunk_bytes : kChunkBytes) {
@@ -150,7 +149,7 @@ TEST_CASE("full softmax: gradients") {
           {.input = 5, .classes = 7, .bias = bias, .init_range = 1.0f, .chunk_bytes = chunk_bytes},
           rng);
       Parameter x("x", {3, 3, 5});
-      init_normal(x, rng, 0.0f, 1.0f);
+      test::fill_normal(x.value, 102);
       const Tensor targets = some_targets(9, 7);
       std::vector<Parameter*> parameters = layer.parameters();
       parameters.push_back(&x);
@@ -166,7 +165,7 @@ TEST_CASE("full softmax: the incoming gradient scales the stored ones") {
   Rng rng(5);
   FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng);
   Parameter x("x", {4, 3});
-  init_normal(x, rng, 0.0f, 1.0f);
+  test::fill_normal(x.value, 103);
   const Tensor targets = some_targets(4, 5);
   Results expected = results_of(layer, x, targets);
   for (std::vector<float>* gradient :
@@ -180,7 +179,7 @@ TEST_CASE("full softmax: ignored targets are as if their tokens were not there")
   Rng rng(6);
   FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng);
   Parameter x("x", {4, 3});
-  init_normal(x, rng, 0.0f, 1.0f);
+  test::fill_normal(x.value, 104);
   const Tensor targets = Tensor::from<int32_t>({2, 0, -1, -1}, {4}, test::kTestData);
   const Results results = results_of(layer, x, targets);
   Parameter head("head", {2, 3});
@@ -240,7 +239,7 @@ TEST_CASE("full softmax: tokens x classes never exists in full") {
   constexpr int64_t kManyTokens = 700, kManyClasses = 6000, kDim = 24;
   Rng rng(8);
   Parameter x("x", {kManyTokens, kDim});
-  init_normal(x, rng, 0.0f, 1.0f);
+  test::fill_normal(x.value, 105);
   const Tensor targets = some_targets(kManyTokens, kManyClasses);
   // Whole rows, then split ones.
   for (const int64_t chunk_bytes : {100 * kManyClasses * 4, int64_t{200000}}) {

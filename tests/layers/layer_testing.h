@@ -6,21 +6,28 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "sketchgrad/framework/module.h"
 #include "sketchgrad/framework/ops.h"
-#include "sketchgrad/kernels/random.h"
+#include "sketchgrad/kernels/philox.h"
 
 // What the tests of layers share.
 namespace sketchgrad::test {
 
 inline const Purpose kTestData{Category::data, "test"};
 
+inline void fill_normal(const Tensor& tensor, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  std::generate_n(tensor.data<float>(), tensor.numel(), [&] { return normal(random); });
+}
+
 inline Tensor random_normal(const Shape& shape, uint64_t seed) {
   const Tensor result = Tensor::empty(shape, kTestData);
-  kernels::fill_normal(result.exec(), {seed, 0}, 0.0f, 1.0f, result.data<float>(), result.numel());
+  fill_normal(result, seed);
   return result;
 }
 
