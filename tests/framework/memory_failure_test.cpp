@@ -19,6 +19,10 @@ void* operator new(size_t bytes) {
   if (pointer == nullptr) throw std::bad_alloc();
   return pointer;
 }
+// Replaced as well: what it gives is taken back by the delete below, and sanitizers have their own.
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
+  return std::malloc(bytes > 0 ? bytes : 1);
+}
 void operator delete(void* pointer) noexcept { std::free(pointer); }
 void operator delete(void* pointer, size_t) noexcept { std::free(pointer); }
 
