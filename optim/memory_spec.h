@@ -54,8 +54,8 @@ struct CountSketch {
   Reading reading = Reading::automatic;
 };
 
-// Multiply the whole sketch, and with it the estimate of every row, by alpha every `every` steps (0:
-// never); section 4 of the paper. What a reading keeps with the rows is part of it.
+// Multiply the whole sketch by alpha every `every` steps (0: never); section 4 of the paper. What
+// the reading keeps with rows is part of it: every estimate is multiplied.
 struct Cleaning {
   float alpha = 1.0f;
   int64_t every = 0;

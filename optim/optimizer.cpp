@@ -34,8 +34,8 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
     return nullptr;
   }
   const kernels::Matrix view = table_view(parameter.value);
-  return make_memory(spec, {parameter.name + "." + moment, role, *accumulate, view.rows,
-                            view.cols, hash_seed(seed, parameter.name), parameter.value.device()});
+  return make_memory(spec, {parameter.name + "." + moment, role, *accumulate, view.rows, view.cols,
+                            hash_seed(seed, parameter.name), parameter.value.device()});
 }
 
 }  // namespace

@@ -241,7 +241,8 @@ void CountMinMemory::end(StepRows& rows) {
   if (cleaning_.every == 0) return;
   // A table without active rows at the step itself is cleaned at its next one.
   for (const int64_t due = rows.step() / cleaning_.every; cleanings_ < due; ++cleanings_) {
-    // What is kept with the rows as well: where it is their scale, cells alone would change nothing.
+    // What is kept with the rows as well: where it is their scale, cells alone would change
+    // nothing.
     for (const auto& [name, tensor] : tensors()) {
       float* const data = tensor.data<float>();
       kernels::scale(rows.exec(), data, cleaning_.alpha, data, tensor.numel());
