@@ -43,7 +43,8 @@ class SketchTurns {
   };
 
   SketchTurns(const Exec& exec, const SketchPlan& plan, WalkOrder order)
-      : entries_(exec, plan.depth * plan.rows, "sketch.turns"), rows_(plan.rows) {
+      : entries_(exec, plan.depth * plan.rows, "sketch.turns", ScratchKind::indices),
+        rows_(plan.rows) {
     uint32_t shared = 0;
     for (int32_t j = 0; j < plan.depth; ++j) {
       Entry* entries = entries_.data() + j * plan.rows;
