@@ -29,7 +29,7 @@ inline const SketchPlan* plan_to_walk_by(const StateAccess& first, const StateAc
   if (sketch1 != nullptr && sketch2 != nullptr && sketch1->plan != sketch2->plan) return nullptr;
   const SketchPlan* const plan = sketch1 != nullptr ? sketch1->plan : sketch2->plan;
   if (plan->depth != 1) return nullptr;
-  return 2 * plan->rows >= 3 * plan->groups[0].count ? plan : nullptr;
+  return 5 * plan->rows >= 6 * plan->groups[0].count ? plan : nullptr;
 }
 
 // Workspace of one variable and step; none where it is not in a sketch.
