@@ -58,7 +58,7 @@ for name in "${made[@]}"; do
 done
 
 tools/setup.sh
-cmake --preset release -DSKETCHGRAD_BUILD_APPS=ON -DSKETCHGRAD_BUILD_TOOLS=ON >/dev/null
+cmake --preset release -DSKETCHGRAD_BUILD_APPS=ON -DSKETCHGRAD_BUILD_TOOLS=ON | sed -n 's/^-- sketchgrad/sketchgrad/p'
 cmake --build --preset release --target lm compare_runs
 
 mkdir -p "$folder"

@@ -97,18 +97,16 @@ bool Trainer::run() {
   }
 }
 
-// Checkpoints come before the lines about them: a log that cannot be written must not cost what
-// was trained.
 bool Trainer::train(Progress& progress) {
   task_.model().set_training(true);
   for (;;) {
     if (validation_due() && !validate(progress)) break;
     if (StopSignal::requested() || figures_.steps >= options_.total_steps) break;
     step();
-    if (options_.checkpoint_every > 0 && figures_.steps % options_.checkpoint_every == 0) {
-      save_latest();
-    }
-    write_interval();
+    write_interval();  // before the checkpoint, as in validate()
+    const int64_t every = options_.checkpoint_every;
+    // A validation that is due writes one, with its own result in it.
+    if (every > 0 && figures_.steps % every == 0 && !validation_due()) save_latest();
     show(progress);
   }
   if (saved_steps_ != figures_.steps) save_latest();
@@ -232,11 +230,13 @@ bool Trainer::validate(Progress& progress) {
   figures_.validations.push_back({figures_.steps, *loss});
   schedule_.observe(*loss);
   if (folder_ != nullptr && (!best || *loss < *best)) save(folder_->best());
-  save_latest();
 
+  // The line comes before the checkpoint that a resumed run starts from: where only the line is
+  // there, it is dropped and the validation made again. An error here still saves the step (run()).
   json entry = task_.metrics(*loss);
   entry.update({{"event", "validation"}, {"step", figures_.steps}, {"epoch", epoch()}});
   metrics_.write(entry);
+  save_latest();
   progress.say(fmt::format("step {}: validation {}", figures_.steps, task_.describe(*loss)));
   return true;
 }
