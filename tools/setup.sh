@@ -6,7 +6,7 @@ usage() {
   cat <<'END'
 usage: tools/setup.sh [--check]
 
-Installs the packages that sketchgrad needs and that are missing (Debian 12, Ubuntu 22.04, 24.04),
+Installs the packages that sketchgrad needs and that are missing (Debian 12, Ubuntu 24.04),
 with sudo where needed. Silent where nothing is missing. CUDA and cuDNN are optional and are not
 installed.
 
