@@ -66,7 +66,13 @@ mkdir -p "$folder"
 
 # Headwords and definitions in lower case, punctuation as tokens, without pronunciations and sources.
 dictionary() {
-  zcat </usr/share/dictd/gcide.dict.dz |
+  local packed=usr/share/dictd/gcide.dict.dz unpacked=$folder/dict-gcide
+  if [[ -r /$packed ]]; then
+    unpacked=
+  elif [[ ! -r $unpacked/$packed ]]; then
+    tools/setup.sh --unpack dict-gcide "$unpacked"
+  fi
+  zcat <"$unpacked/$packed" |
     LC_ALL=C sed -E 's/\[(1913 Webster|WordNet|PJC|Century Dict)[^]]*\]//g
                      s/\\[^\\]*\\//g
                      s/[][(){}<>.,;:!?"*]/ & /g

@@ -14,7 +14,8 @@ namespace sketchgrad::apps {
 
 namespace {
 
-constexpr int kBarCells = 24;
+constexpr size_t kBarCells = 24;
+constexpr size_t kLeastBarCells = 5;
 constexpr double kRedrawSeconds = 0.2;
 
 size_t terminal_columns(std::FILE* stream) {
@@ -23,10 +24,10 @@ size_t terminal_columns(std::FILE* stream) {
   return known ? size.ws_col : 80;
 }
 
-std::string bar(int64_t done, int64_t total) {
+std::string bar(int64_t done, int64_t total, size_t cells) {
   const double part = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 0.0;
-  const auto full = static_cast<size_t>(std::clamp(part, 0.0, 1.0) * kBarCells);
-  return "[" + std::string(full, '#') + std::string(kBarCells - full, '.') + "]";
+  const auto full = static_cast<size_t>(std::clamp(part, 0.0, 1.0) * static_cast<double>(cells));
+  return "[" + std::string(full, '#') + std::string(cells - full, '.') + "]";
 }
 
 }  // namespace
@@ -38,6 +39,19 @@ std::string format_seconds(double seconds) {
   const int64_t minutes = whole / 60 % 60;
   return hours > 0 ? fmt::format("{}:{:02}:{:02}", hours, minutes, whole % 60)
                    : fmt::format("{}:{:02}", minutes, whole % 60);
+}
+
+std::string progress_line(std::string_view label, int64_t done, int64_t total,
+                          std::string_view text, size_t columns) {
+  const std::string figures = fmt::format("{}/{} {}", done, total, text);
+  constexpr size_t kAround = 4;  // two brackets, two spaces
+  const size_t taken = label.size() + figures.size() + kAround;
+  const size_t cells = std::min(kBarCells, columns - std::min(columns, taken));
+  std::string line = cells < kLeastBarCells
+                         ? fmt::format("{} {}", label, figures)
+                         : fmt::format("{} {} {}", label, bar(done, total, cells), figures);
+  line.resize(std::min(line.size(), columns));
+  return line;
 }
 
 Progress::Progress(std::string label, int64_t total, std::FILE* stream, double quiet_seconds)
@@ -59,8 +73,7 @@ void Progress::update(int64_t done, const std::string& text) {
     print_line(stream_, fmt::format("{} {}/{} {}", label_, done, total_, text));
     return;
   }
-  std::string line = fmt::format("{} {} {}/{} {}", label_, bar(done, total_), done, total_, text);
-  line.resize(std::min(line.size(), terminal_columns(stream_) - 1));
+  const std::string line = progress_line(label_, done, total_, text, terminal_columns(stream_) - 1);
   clear();
   std::fputs(line.c_str(), stream_);
   std::fflush(stream_);

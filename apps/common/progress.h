@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -10,6 +11,11 @@ namespace sketchgrad::apps {
 
 // "1:02:03" or "4:05"; "-:--" where it is not known (negative).
 std::string format_seconds(double seconds);
+
+// "label [###...] done/total text" in at most `columns` columns: the bar takes what the rest
+// leaves, and is dropped where that is too little.
+std::string progress_line(std::string_view label, int64_t done, int64_t total,
+                          std::string_view text, size_t columns);
 
 // How far a long job is. On a terminal one line is redrawn a few times a second; elsewhere a line
 // is written every `quiet_seconds`. A stream that cannot be written is no error.

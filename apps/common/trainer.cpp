@@ -209,9 +209,9 @@ void Trainer::show(Progress& progress) const {
   const auto left = static_cast<double>(options_.total_steps - figures_.steps);
   progress.update(
       figures_.steps,
-      fmt::format("epoch {} {} {:.0f}/s peak {} left {}", epoch() + 1, task_.describe(last_loss_),
-                  figures_.examples_per_second(), format_bytes(allocator().peak().total),
-                  format_seconds(left * seconds_a_step)));
+      fmt::format("epoch {} {} {:.0f}/s {} left {}", epoch() + 1,
+                  task_.describe_briefly(last_loss_), figures_.examples_per_second(),
+                  format_bytes(allocator().peak().total), format_seconds(left * seconds_a_step)));
 }
 
 bool Trainer::validation_due() const {

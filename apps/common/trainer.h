@@ -29,8 +29,10 @@ class TrainingTask {
   virtual Variable loss(Tape& tape) = 0;
   // Mean loss over the validation data; none where StopSignal::requested() ended it early.
   virtual std::optional<double> validate() = 0;
-  // A mean loss in the words of the task: for people, and for the metrics log.
+  // A mean loss in the words of the task: for lines that stay, for the bar (short), and for the
+  // metrics log.
   virtual std::string describe(double loss) const;
+  virtual std::string describe_briefly(double loss) const { return describe(loss); }
   virtual nlohmann::json metrics(double loss) const;
   // What a run needs to go on bit for bit, besides parameters, optimizer, schedule and the
   // trainer's own figures.

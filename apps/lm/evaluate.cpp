@@ -20,7 +20,7 @@ std::optional<LossMean> evaluate(LanguageModel& model, const ColumnBatches& batc
     const Variable loss = model.loss(tape, segment.inputs, segment.targets, state);
     mean.add(loss.value.item(), segment.tokens());
     if (progress.due()) {
-      progress.update(i + 1, fmt::format("perplexity {:.2f}", perplexity(mean.value())));
+      progress.update(i + 1, fmt::format("ppl {:.2f}", perplexity(mean.value())));
     }
   }
   return mean;

@@ -69,6 +69,10 @@ std::string LanguageModelTask::describe(double loss) const {
   return fmt::format("loss {:.4f} perplexity {:.2f}", loss, perplexity(loss));
 }
 
+std::string LanguageModelTask::describe_briefly(double loss) const {
+  return fmt::format("ppl {:.2f}", perplexity(loss));
+}
+
 json LanguageModelTask::metrics(double loss) const {
   return {{"loss", loss}, {"perplexity", perplexity(loss)}};
 }

@@ -23,6 +23,7 @@ class LanguageModelTask final : public TrainingTask {
   Variable loss(Tape& tape) override;
   std::optional<double> validate() override;
   std::string describe(double loss) const override;
+  std::string describe_briefly(double loss) const override;
   nlohmann::json metrics(double loss) const override;
   void save(StateDict& state) const override;
   // Throws InvalidArgument naming what differs where the checkpoint is of another run.

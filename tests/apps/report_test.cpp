@@ -141,6 +141,16 @@ TEST_CASE("progress: lines where there is no terminal") {
   CHECK(read_whole(folder / "p") == "train 1/4 loss 3\ndone\n");
 }
 
+TEST_CASE("progress: the bar gives way to the figures") {
+  const std::string text = "epoch 1 ppl 293.43 3860/s 178.73 MiB left 20:14";
+  CHECK(progress_line("train", 4476, 8952, text, 78) == "train [######......] 4476/8952 " + text);
+  CHECK(progress_line("train", 4476, 8952, text, 200) ==
+        "train [############............] 4476/8952 " + text);
+  CHECK(progress_line("train", 4476, 8952, text, 70) == "train 4476/8952 " + text);
+  CHECK(progress_line("train", 4476, 8952, text, 7) == "train 4");
+  CHECK(progress_line("train", 0, 0, "", 79) == "train [........................] 0/0 ");
+}
+
 TEST_CASE("progress: a stream that cannot be written is no error") {
   std::FILE* full = std::fopen("/dev/full", "w");
   REQUIRE(full != nullptr);
