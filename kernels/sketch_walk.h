@@ -9,6 +9,7 @@
 #include "sketchgrad/kernels/lanes.h"
 #include "sketchgrad/kernels/prefetch.h"
 #include "sketchgrad/kernels/sketch.h"
+#include "sketchgrad/kernels/sketch_piece_rules.h"
 
 // The sketched step on the CPU: one walk over the active rows, for a range of the columns.
 // A row's estimate must not see what other rows of the step changed, so a bucket that several rows
@@ -75,24 +76,6 @@ class SketchTurns {
   int64_t sums_ = 0;
 };
 
-// One estimate of the depths' readings.
-template <int kDepth, Combine kCombine>
-Lanes combine_readings(const Lanes (&v)[kDepth]) {
-  if constexpr (kDepth == 1) {
-    return v[0];
-  } else if constexpr (kCombine == Combine::minimum) {
-    Lanes result = v[0];
-    for (int j = 1; j < kDepth; ++j) result = v[j] < result ? v[j] : result;
-    return result;
-  } else if constexpr (kCombine == Combine::mean) {
-    Lanes result = v[0];
-    for (int j = 1; j < kDepth; ++j) result += v[j];
-    return result * (1.0f / kDepth);
-  } else {
-    return combine_median(v);
-  }
-}
-
 // The columns of a piece in steps of kLanes, the last one perhaps of fewer. Where there are four
 // steps the compiler knows it.
 struct AnyPiece {
@@ -152,9 +135,7 @@ class SketchWalk {
     float* sum;
     Turn turn;
     float sign;
-    float keep;
-    float weight;
-    float floor;
+    BucketStep step;
 
     template <class Piece>
     void take_in(const Lanes* change, int64_t column, Piece piece) const {
@@ -181,9 +162,7 @@ class SketchWalk {
         if constexpr (kWaits) {
           store_lanes(sent, total + c, count);
         } else {
-          const Lanes value = keep * load_lanes(cell + c, count) + weight * sent;
-          store_lanes(value < floor ? Lanes{} + floor : value, cell + c,
-                      count);  // NaN stays
+          store_lanes(step(load_lanes(cell + c, count), sent), cell + c, count);
         }
       }
     }
@@ -257,14 +236,9 @@ class SketchWalk {
     const SketchStep& step = state_.step;
     const Slot place = slot(j, r);
     const SketchTurns::Entry entry = turns_->entry(j, r);
-    const auto members = static_cast<float>(entry.members());
-    return {state_.sketch.bucket(j, slot_bucket(place)),
-            sum(entry),
-            entry.turn(),
+    return {state_.sketch.bucket(j, slot_bucket(place)), sum(entry), entry.turn(),
             step.with_signs ? slot_sign(place) : 1.0f,
-            step.cell_keep + members * step.cell_decay,
-            step.mean ? 1.0f / members : 1.0f,
-            step.clamp_at_zero ? 0.0f : -INFINITY};
+            BucketStep::of(step, static_cast<float>(entry.members()))};
   }
 
   template <int kDepth, Combine kCombine, RowWeights kWeights>
@@ -281,69 +255,33 @@ class SketchWalk {
 
   template <int kDepth, Combine kCombine, RowWeights kWeights, class Piece>
   void piece(const Row& row, int64_t column, const Piece piece, float* values) const {
-    const int64_t columns = piece.columns;
     const SketchStep& step = state_.step;
     const Bucket* const buckets = row.buckets_;
     const float* const g = row.gradient_ + column;
-    const Accumulate rule = step.accumulate;
     const float cell_scale = step.cell_scale;
     Lanes estimate[kWidestPiece / kLanes];
-    Lanes noise{};
-    Lanes power{};
-    Lanes cross{};
-    Lanes input{};
-    Lanes sum{};
+    PieceSums<Lanes> sums;
     for (int64_t c = 0; c < piece.span(); c += kLanes) {
       Lanes v[kDepth];
       for (int j = 0; j < kDepth; ++j) {
         v[j] = cell_scale * buckets[j].sign *
                load_lanes(buckets[j].cells + column + c, piece.lanes(c));
       }
-      const Lanes combined = combine_readings<kDepth, kCombine>(v);
-      estimate[c / kLanes] = combined;
-      if constexpr (kWeights == RowWeights::by_depths) {
-        Lanes mean = v[0];
-        for (int j = 1; j < kDepth; ++j) mean += v[j];
-        mean *= 1.0f / kDepth;
-        for (int j = 0; j < kDepth; ++j) noise += (v[j] - mean) * (v[j] - mean);
-      }
-      if constexpr (kWeights == RowWeights::by_power || kWeights == RowWeights::by_scale) {
-        const Lanes gradients = load_lanes(g + c, piece.lanes(c));
-        input += gradients * gradients;
-        cross += combined * gradients;
-      }
-      power += combined * combined;
-      sum += combined;
+      estimate[c / kLanes] = combine_readings(kCombine, v);
+      add_column(kWeights, v, estimate[c / kLanes], load_lanes(g + c, piece.lanes(c)), sums);
     }
-    float decay = rule.decay;
-    float scale = rule.scale;
-    float flat = 0.0f;
-    const float estimate_weight = step.estimate_weight;
-    float input_weight = step.input_weight;
-    if constexpr (kWeights == RowWeights::by_depths) {
-      decay *= depth_trust(sum_lanes(noise) / (kDepth * (kDepth - 1)), sum_lanes(power));
-      scale = step.mass - decay * step.previous_mass;
-    } else if constexpr (kWeights == RowWeights::by_power) {
-      const float trust = wiener_trust(*row.row_state_, sum_lanes(power));
-      *row.row_state_ =
-          wiener_power(*row.row_state_, rule, trust, sum_lanes(cross), sum_lanes(input));
-      decay *= trust;
-      scale = step.mass - decay * step.previous_mass;
-    } else if constexpr (kWeights == RowWeights::by_scale) {
-      const float share = 1.0f / static_cast<float>(columns);
-      const ShapeWeights weights =
-          shape_weights(*row.row_state_, rule, sum_lanes(input) * share, sum_lanes(sum) * share);
-      decay = weights.decay;
-      flat = weights.flat;
-      input_weight = weights.input_weight;
-    }
+    const PieceSums<float> totals{sum_lanes(sums.noise), sum_lanes(sums.power),
+                                  sum_lanes(sums.cross), sum_lanes(sums.input),
+                                  sum_lanes(sums.sum)};
+    float no_state = 0.0f;
+    const PieceWeights weights =
+        weigh_piece<kDepth>(kWeights, step, totals, piece.columns,
+                            row.row_state_ != nullptr ? *row.row_state_ : no_state);
     Lanes change[kWidestPiece / kLanes];
     for (int64_t c = 0; c < piece.span(); c += kLanes) {
-      const Lanes gradients = load_lanes(g + c, piece.lanes(c));
-      const Lanes u = rule.squared ? gradients * gradients : gradients;
-      const Lanes old = estimate[c / kLanes];
-      change[c / kLanes] = estimate_weight * old + input_weight * u;
-      store_lanes(decay * old + scale * u + flat, values + c, piece.lanes(c));
+      const Lanes input = step.accumulate.input(load_lanes(g + c, piece.lanes(c)));
+      change[c / kLanes] = piece_change(weights, estimate[c / kLanes], input);
+      store_lanes(piece_value(weights, estimate[c / kLanes], input), values + c, piece.lanes(c));
     }
     if (!write_) return;
     for (int j = 0; j < kDepth; ++j) buckets[j].take_in(change, column, piece);

@@ -18,7 +18,10 @@ struct Accumulate {
   float scale = 1;
   bool squared = false;
 
-  SG_HD float input(float g) const { return squared ? g * g : g; }
+  template <class T>  // a float, or floats side by side
+  SG_HD T input(T g) const {
+    return squared ? g * g : g;
+  }
 };
 
 // ---- Rules: the parameter's new value from w, its gradient g, first moment m and second moment v.
