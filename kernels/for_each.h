@@ -60,9 +60,9 @@ void for_each_column(const Column& column, int64_t first, int64_t last) {
 }
 
 // f(r) returns a functor of the column; what depends on the row alone is computed once a row on the
-// CPU. Elements are independent. A row of more than a block's elements is cut into pieces. An f
-// that reads scattered rows may have a prefetch(r, first, last), called a few rows ahead, and
-// kStreams, the number of arrays that it asks for.
+// CPU. Elements are independent. An f with skip(r) leaves rows out. A row of more than a block's
+// elements is cut into pieces. An f that reads scattered rows may have a prefetch(r, first, last),
+// called a few rows ahead, and kStreams, the number of arrays that it asks for.
 template <class Policy, class F>
 void for_each_row(const Policy& policy, int64_t rows, int64_t cols, const F& f) {
   if (cols <= 0) return;
@@ -71,6 +71,9 @@ void for_each_row(const Policy& policy, int64_t rows, int64_t cols, const F& f) 
     const F local = f;
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t r = piece / pieces;
+      if constexpr (requires { local.skip(r); }) {
+        if (local.skip(r)) continue;
+      }
       const auto column = local(r);
       const int64_t first = piece % pieces * kBlockElements;
       const int64_t last = std::min(cols, first + kBlockElements);

@@ -19,8 +19,7 @@ void gemm(const Exec& exec, Transpose transpose_a, Transpose transpose_b, float 
     refuse("gemm", "op(a) [{}, {}] times op(b) [{}, {}] does not give c [{}, {}]", m, k_of_a,
            k_of_b, n, c.rows, c.cols);
   }
-  require_cpu(exec, "gemm");
-  cpu::gemm(exec, transpose_a, transpose_b, alpha, a, b, beta, c);
+  dispatch(exec, cpu::gemm, cuda::gemm, transpose_a, transpose_b, alpha, a, b, beta, c);
 }
 
 }  // namespace sketchgrad::kernels

@@ -13,6 +13,10 @@ namespace cpu {
 void gemm(const Exec&, Transpose transpose_a, Transpose transpose_b, float alpha, ConstMatrix a,
           ConstMatrix b, float beta, Matrix c);
 }  // namespace cpu
+namespace cuda {
+void gemm(const Exec&, Transpose transpose_a, Transpose transpose_b, float alpha, ConstMatrix a,
+          ConstMatrix b, float beta, Matrix c);
+}  // namespace cuda
 
 namespace impl {
 

@@ -38,4 +38,10 @@ constexpr LaunchShape row_launch_shape(int64_t rows, int64_t cols) {
           static_cast<uint32_t>(height)};
 }
 
+// For units that lane groups (lane_group.h) of `lanes` threads take, several groups a block.
+constexpr LaunchShape lane_launch_shape(int64_t units, int lanes) {
+  return {grid_blocks(units, kThreadsPerBlock / lanes), 1, static_cast<uint32_t>(kThreadsPerBlock),
+          1};
+}
+
 }  // namespace sketchgrad::kernels

@@ -35,8 +35,8 @@ void lstm_cell_forward(const Exec& exec, Matrix gates, const float* bias_input,
   check_shape(kOp, "h", h, c.rows, c.cols);
   check_array(kOp, "bias_input", bias_input, gates.rows > 0 ? gates.cols : 0);
   check_array(kOp, "bias_hidden", bias_hidden, gates.rows > 0 ? gates.cols : 0);
-  require_cpu(exec, "lstm_cell_forward");
-  cpu::lstm_cell_forward(exec, gates, bias_input, bias_hidden, c_previous, c, h);
+  dispatch(exec, cpu::lstm_cell_forward, cuda::lstm_cell_forward, gates, bias_input, bias_hidden,
+           c_previous, c, h);
 }
 
 void lstm_cell_backward(const Exec& exec, Matrix gates, ConstMatrix c_previous, ConstMatrix c,
@@ -46,8 +46,8 @@ void lstm_cell_backward(const Exec& exec, Matrix gates, ConstMatrix c_previous, 
   check_shape(kOp, "c_previous", c_previous, c.rows, c.cols);
   check_shape(kOp, "grad_h", grad_h, c.rows, c.cols);
   check_shape(kOp, "grad_c", grad_c, c.rows, c.cols);
-  require_cpu(exec, "lstm_cell_backward");
-  cpu::lstm_cell_backward(exec, gates, c_previous, c, grad_h, grad_c);
+  dispatch(exec, cpu::lstm_cell_backward, cuda::lstm_cell_backward, gates, c_previous, c, grad_h,
+           grad_c);
 }
 
 }  // namespace sketchgrad::kernels

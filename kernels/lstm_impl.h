@@ -13,6 +13,12 @@ void lstm_cell_forward(const Exec&, Matrix gates, const float* bias_input, const
 void lstm_cell_backward(const Exec&, Matrix gates, ConstMatrix c_previous, ConstMatrix c,
                         ConstMatrix grad_h, Matrix grad_c);
 }  // namespace cpu
+namespace cuda {
+void lstm_cell_forward(const Exec&, Matrix gates, const float* bias_input, const float* bias_hidden,
+                       ConstMatrix c_previous, Matrix c, Matrix h);
+void lstm_cell_backward(const Exec&, Matrix gates, ConstMatrix c_previous, ConstMatrix c,
+                        ConstMatrix grad_h, Matrix grad_c);
+}  // namespace cuda
 
 namespace impl {
 

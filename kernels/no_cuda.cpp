@@ -1,5 +1,12 @@
 #include "sketchgrad/kernels/elementwise_impl.h"
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/gemm_impl.h"
+#include "sketchgrad/kernels/lstm_impl.h"
+#include "sketchgrad/kernels/random_impl.h"
+#include "sketchgrad/kernels/reduce_impl.h"
+#include "sketchgrad/kernels/rows_impl.h"
+#include "sketchgrad/kernels/sketch_impl.h"
+#include "sketchgrad/kernels/softmax_impl.h"
 #include "sketchgrad/kernels/update_impl.h"
 
 // Takes the place of every *_cuda.cu in a build without CUDA.
@@ -20,8 +27,63 @@ void unary_backward(const Exec&, Unary, const float*, const float*, float*, int6
 void binary(const Exec&, Binary, const float*, const float*, float*, int64_t) { not_compiled(); }
 void add_row(const Exec&, Matrix, const float*) { not_compiled(); }
 
+void gemm(const Exec&, Transpose, Transpose, float, ConstMatrix, ConstMatrix, float, Matrix) {
+  not_compiled();
+}
+
+void lstm_cell_forward(const Exec&, Matrix, const float*, const float*, ConstMatrix, Matrix,
+                       Matrix) {
+  not_compiled();
+}
+void lstm_cell_backward(const Exec&, Matrix, ConstMatrix, ConstMatrix, ConstMatrix, Matrix) {
+  not_compiled();
+}
+
+void fill_uniform(const Exec&, PhiloxKey, UniformRule, float*, int64_t) { not_compiled(); }
+void dropout(const Exec&, PhiloxKey, DropoutRule, float*, int64_t) { not_compiled(); }
+
+double sum(const Exec&, const float*, int64_t) { not_compiled(); }
+double sum_of_squares(const Exec&, const float*, int64_t) { not_compiled(); }
+void scaled_sum(const Exec&, const float*, int64_t, double, float*) { not_compiled(); }
+void add_sum_of_squares(const Exec&, const float*, int64_t, double*) { not_compiled(); }
+void add_column_sums(const Exec&, ConstMatrix, float*) { not_compiled(); }
+
+void gather_rows(const Exec&, ConstMatrix, const int32_t*, int32_t, Matrix) { not_compiled(); }
+void scatter_add_rows(const Exec&, ConstMatrix, const int32_t*, float, Matrix) { not_compiled(); }
+int64_t find_out_of_range(const Exec&, const int32_t*, int64_t, int64_t, int32_t) {
+  not_compiled();
+}
+int64_t find_not_increasing(const Exec&, const int32_t*, int64_t) { not_compiled(); }
+int64_t count_id(const Exec&, const int32_t*, int64_t, int32_t) { not_compiled(); }
+void copy_other_ids(const Exec&, const int32_t*, int64_t, int32_t, int32_t*, int32_t*) {
+  not_compiled();
+}
+Groups group_by_key(const Exec&, const int32_t*, int64_t, int64_t, int32_t*, int32_t*, int32_t*) {
+  not_compiled();
+}
+void sum_groups(const Exec&, const Groups&, ConstMatrix, Matrix) { not_compiled(); }
+
+void sketch_slots(const Exec&, const SlotElement&, int64_t) { not_compiled(); }
+
+void online_softmax_begin(const Exec&, OnlineSoftmax, int64_t) { not_compiled(); }
+void online_softmax_update(const Exec&, Matrix, const float*, int64_t, const int32_t*,
+                           OnlineSoftmax) {
+  not_compiled();
+}
+void online_softmax_losses(const Exec&, OnlineSoftmax, const int32_t*, int64_t, float*) {
+  not_compiled();
+}
+void softmax_cross_entropy_gradient(const Exec&, Matrix, const float*, int64_t, const int32_t*,
+                                    OnlineSoftmax, float) {
+  not_compiled();
+}
+
 void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t*, ConstMatrix, Matrix) {
+  not_compiled();
+}
+void update_sketched_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+                          const int32_t*, ConstMatrix, Matrix) {
   not_compiled();
 }
 

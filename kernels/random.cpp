@@ -16,8 +16,8 @@ void fill_uniform(const Exec& exec, PhiloxKey key, float low, float high, float*
   if (!(range > 0.0f) || !std::isfinite(range)) {
     refuse("fill_uniform", "range [{}, {}) must be finite and not empty", low, high);
   }
-  require_cpu(exec, "fill_uniform");
-  cpu::fill_uniform(exec, key, {low, range, std::nextafter(high, low)}, out, count);
+  dispatch(exec, cpu::fill_uniform, cuda::fill_uniform, key,
+           UniformRule{low, range, std::nextafter(high, low)}, out, count);
 }
 
 void dropout(const Exec& exec, PhiloxKey key, float probability, const float* in, float* out,
@@ -28,9 +28,9 @@ void dropout(const Exec& exec, PhiloxKey key, float probability, const float* in
   if (!(probability >= 0.0f && probability < 1.0f)) {
     refuse("dropout", "probability {} is outside [0, 1)", probability);
   }
-  require_cpu(exec, "dropout");
   const auto threshold = static_cast<uint32_t>(static_cast<double>(probability) * 4294967296.0);
-  cpu::dropout(exec, key, {in, threshold, 1.0f / (1.0f - probability)}, out, count);
+  dispatch(exec, cpu::dropout, cuda::dropout, key,
+           DropoutRule{in, threshold, 1.0f / (1.0f - probability)}, out, count);
 }
 
 }  // namespace sketchgrad::kernels

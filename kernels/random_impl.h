@@ -13,6 +13,10 @@ namespace cpu {
 void fill_uniform(const Exec&, PhiloxKey key, UniformRule rule, float* out, int64_t count);
 void dropout(const Exec&, PhiloxKey key, DropoutRule rule, float* out, int64_t count);
 }  // namespace cpu
+namespace cuda {
+void fill_uniform(const Exec&, PhiloxKey key, UniformRule rule, float* out, int64_t count);
+void dropout(const Exec&, PhiloxKey key, DropoutRule rule, float* out, int64_t count);
+}  // namespace cuda
 
 namespace impl {
 

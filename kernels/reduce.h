@@ -9,8 +9,12 @@
 // double across blocks: the same bits for any number of threads.
 namespace sketchgrad::kernels {
 
+// To the host. On CUDA these wait for all work on the stream.
 double sum(const Exec&, const float* in, int64_t count);
 double sum_of_squares(const Exec&, const float* in, int64_t count);
+// To where `in` lies: *out = factor * sum, *total += sum of squares.
+void scaled_sum(const Exec&, const float* in, int64_t count, double factor, float* out);
+void add_sum_of_squares(const Exec&, const float* in, int64_t count, double* total);
 // out[c] += sum over r of in(r, c)
 void add_column_sums(const Exec&, ConstMatrix in, float* out);
 

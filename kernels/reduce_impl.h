@@ -14,8 +14,17 @@ namespace sketchgrad::kernels {
 namespace cpu {
 double sum(const Exec&, const float* in, int64_t count);
 double sum_of_squares(const Exec&, const float* in, int64_t count);
+void scaled_sum(const Exec&, const float* in, int64_t count, double factor, float* out);
+void add_sum_of_squares(const Exec&, const float* in, int64_t count, double* total);
 void add_column_sums(const Exec&, ConstMatrix in, float* out);
 }  // namespace cpu
+namespace cuda {
+double sum(const Exec&, const float* in, int64_t count);
+double sum_of_squares(const Exec&, const float* in, int64_t count);
+void scaled_sum(const Exec&, const float* in, int64_t count, double factor, float* out);
+void add_sum_of_squares(const Exec&, const float* in, int64_t count, double* total);
+void add_column_sums(const Exec&, ConstMatrix in, float* out);
+}  // namespace cuda
 
 namespace impl {
 

@@ -16,8 +16,7 @@ void gather_rows(const Exec& exec, ConstMatrix table, const int32_t* ids, int32_
   check_matrix("gather_rows", "out", out);
   check_same_cols("gather_rows", "table", table, "out", out);
   check_array("gather_rows", "ids", ids, out.rows);
-  require_cpu(exec, "gather_rows");
-  cpu::gather_rows(exec, table, ids, padding_id, out);
+  dispatch(exec, cpu::gather_rows, cuda::gather_rows, table, ids, padding_id, out);
 }
 
 void scatter_add_rows(const Exec& exec, ConstMatrix rows, const int32_t* ids, float scale,
@@ -29,8 +28,7 @@ void scatter_add_rows(const Exec& exec, ConstMatrix rows, const int32_t* ids, fl
   if (rows.rows > table.rows) {
     refuse("scatter_add_rows", "{} distinct rows do not fit a table of {}", rows.rows, table.rows);
   }
-  require_cpu(exec, "scatter_add_rows");
-  cpu::scatter_add_rows(exec, rows, ids, scale, table);
+  dispatch(exec, cpu::scatter_add_rows, cuda::scatter_add_rows, rows, ids, scale, table);
 }
 
 int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, int64_t limit,
@@ -38,22 +36,19 @@ int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, i
   check_count("find_out_of_range", "count", count);
   check_array("find_out_of_range", "ids", ids, count);
   if (low > 0) refuse("find_out_of_range", "low is {}, it must not be above 0", low);
-  require_cpu(exec, "find_out_of_range");
-  return cpu::find_out_of_range(exec, ids, count, limit, low);
+  return dispatch(exec, cpu::find_out_of_range, cuda::find_out_of_range, ids, count, limit, low);
 }
 
 int64_t find_not_increasing(const Exec& exec, const int32_t* ids, int64_t count) {
   check_count("find_not_increasing", "count", count);
   check_array("find_not_increasing", "ids", ids, count);
-  require_cpu(exec, "find_not_increasing");
-  return cpu::find_not_increasing(exec, ids, count);
+  return dispatch(exec, cpu::find_not_increasing, cuda::find_not_increasing, ids, count);
 }
 
 int64_t count_id(const Exec& exec, const int32_t* ids, int64_t count, int32_t id) {
   check_count("count_id", "count", count);
   check_array("count_id", "ids", ids, count);
-  require_cpu(exec, "count_id");
-  return cpu::count_id(exec, ids, count, id);
+  return dispatch(exec, cpu::count_id, cuda::count_id, ids, count, id);
 }
 
 void copy_other_ids(const Exec& exec, const int32_t* ids, int64_t count, int32_t id,
@@ -63,8 +58,7 @@ void copy_other_ids(const Exec& exec, const int32_t* ids, int64_t count, int32_t
     refuse("copy_other_ids", "{} ids, at most 2^31 - 1 can be held", count);
   }
   check_array("copy_other_ids", "ids", ids, count);
-  require_cpu(exec, "copy_other_ids");
-  cpu::copy_other_ids(exec, ids, count, id, other_ids, places);
+  dispatch(exec, cpu::copy_other_ids, cuda::copy_other_ids, ids, count, id, other_ids, places);
 }
 
 Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,
@@ -78,8 +72,8 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
   check_array("group_by_key", "keys", keys, items);
   check_array("group_by_key", "begin", begin, items + 1);
   check_array("group_by_key", "order", order, items);
-  require_cpu(exec, "group_by_key");
-  return cpu::group_by_key(exec, item_keys, items, key_limit, keys, begin, order);
+  return dispatch(exec, cpu::group_by_key, cuda::group_by_key, item_keys, items, key_limit, keys,
+                  begin, order);
 }
 
 void sum_groups(const Exec& exec, const Groups& groups, ConstMatrix values, Matrix out) {
@@ -92,8 +86,7 @@ void sum_groups(const Exec& exec, const Groups& groups, ConstMatrix values, Matr
   if (out.rows != groups.count) {
     refuse("sum_groups", "out has {} rows for {} groups", out.rows, groups.count);
   }
-  require_cpu(exec, "sum_groups");
-  cpu::sum_groups(exec, groups, values, out);
+  dispatch(exec, cpu::sum_groups, cuda::sum_groups, groups, values, out);
 }
 
 }  // namespace sketchgrad::kernels

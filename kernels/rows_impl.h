@@ -27,6 +27,20 @@ Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_
                     int32_t* keys, int32_t* begin, int32_t* order);
 void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);
 }  // namespace cpu
+namespace cuda {
+void gather_rows(const Exec&, ConstMatrix table, const int32_t* ids, int32_t padding_id,
+                 Matrix out);
+void scatter_add_rows(const Exec&, ConstMatrix rows, const int32_t* ids, float scale, Matrix table);
+int64_t find_out_of_range(const Exec&, const int32_t* ids, int64_t count, int64_t limit,
+                          int32_t low);
+int64_t find_not_increasing(const Exec&, const int32_t* ids, int64_t count);
+int64_t count_id(const Exec&, const int32_t* ids, int64_t count, int32_t id);
+void copy_other_ids(const Exec&, const int32_t* ids, int64_t count, int32_t id, int32_t* other_ids,
+                    int32_t* places);
+Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_t key_limit,
+                    int32_t* keys, int32_t* begin, int32_t* order);
+void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);
+}  // namespace cuda
 
 namespace impl {
 
@@ -71,9 +85,7 @@ int64_t find_first(const Policy& policy, const Exec& exec, int64_t count, const 
 template <class Policy>
 int64_t find_out_of_range(const Policy& policy, const Exec& exec, const int32_t* ids, int64_t count,
                           int64_t limit, int32_t low) {
-  const int64_t end = std::clamp<int64_t>(limit, low, int64_t{1} << 31);
-  return find_first(policy, exec, count,
-                    OutOfRange{ids, static_cast<uint32_t>(low), static_cast<uint32_t>(end - low)});
+  return find_first(policy, exec, count, OutOfRange::of(ids, limit, low));
 }
 
 template <class Policy>
@@ -89,8 +101,7 @@ int64_t count_id(const Policy& policy, const Exec& exec, const int32_t* ids, int
   const int64_t blocks = (count + kBlockElements - 1) / kBlockElements;
   const ScratchArray<int64_t> found(exec, blocks, "count_id.found");
   for_each_range(policy, count, kBlockElements, [&](int64_t begin, int64_t end) {
-    found[begin / kBlockElements] =
-        count_range([=](int64_t i) { return ids[i] == id; }, begin, end);
+    found[begin / kBlockElements] = count_range(IdIs{ids, id}, begin, end);
   });
   int64_t total = 0;
   for (int64_t b = 0; b < blocks; ++b) total += found[b];

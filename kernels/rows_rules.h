@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "sketchgrad/kernels/macros.h"
@@ -41,6 +42,7 @@ struct ScatterAddRow {
     float* out;
     SG_HD void operator()(int64_t c) const { out[c] += scale * in[c]; }
   };
+  SG_HD bool skip(int64_t r) const { return ids[r] < 0; }
   SG_HD Column operator()(int64_t r) const { return {rows.row(r), scale, table.row(ids[r])}; }
   static constexpr int64_t kStreams = 1;
   void prefetch(int64_t r, int64_t first, int64_t last) const {
@@ -53,12 +55,22 @@ struct OutOfRange {
   const int32_t* ids;
   uint32_t low;
   uint32_t size;
+  static OutOfRange of(const int32_t* ids, int64_t limit, int32_t low) {
+    const int64_t end = std::clamp<int64_t>(limit, low, int64_t{1} << 31);
+    return {ids, static_cast<uint32_t>(low), static_cast<uint32_t>(end - low)};
+  }
   SG_HD bool operator()(int64_t i) const { return static_cast<uint32_t>(ids[i]) - low >= size; }
 };
 
 struct NextNotAbove {
   const int32_t* ids;
   SG_HD bool operator()(int64_t i) const { return ids[i + 1] <= ids[i]; }
+};
+
+struct IdIs {
+  const int32_t* ids;
+  int32_t id;
+  SG_HD bool operator()(int64_t i) const { return ids[i] == id; }
 };
 
 struct KeyedItem {

@@ -11,7 +11,6 @@ namespace sketchgrad::kernels {
 SketchPlan sketch_plan(const Exec& exec, uint64_t seed, int32_t depth, int64_t width,
                        const int32_t* ids, int64_t rows, SketchPlanArrays arrays) {
   const char* op = "sketch_plan";
-  require_cpu(exec, op);
   if (depth < 1 || depth > kMaxSketchDepth) {
     refuse(op, "depth {} is outside 1 to {}", depth, kMaxSketchDepth);
   }
@@ -22,7 +21,8 @@ SketchPlan sketch_plan(const Exec& exec, uint64_t seed, int32_t depth, int64_t w
   SketchPlan plan{rows, depth, width, arrays.slots, {}};
   const ScratchArray<int32_t> buckets(exec, rows, "sketch.buckets", ScratchKind::indices);
   for (int32_t j = 0; j < depth; ++j) {
-    cpu::sketch_slots(exec, {seed, j, width, ids, arrays.slots + j * rows, buckets.data()}, rows);
+    dispatch(exec, cpu::sketch_slots, cuda::sketch_slots,
+             SlotElement{seed, j, width, ids, arrays.slots + j * rows, buckets.data()}, rows);
     plan.groups[static_cast<size_t>(j)] =
         group_by_key(exec, buckets.data(), rows, width, arrays.keys + j * rows,
                      arrays.begin + j * (rows + 1), arrays.order + j * rows);

@@ -7,7 +7,7 @@
 
 namespace sketchgrad::kernels {
 
-// Fills slots of one depth; the group keys are the buckets without the sign.
+// Fills slots of one depth; the group keys are the buckets without the sign, -1 for what is no row.
 struct SlotElement {
   uint64_t seed;
   int32_t depth_index;
@@ -16,14 +16,18 @@ struct SlotElement {
   Slot* slots;
   int32_t* buckets;
   SG_HD void operator()(int64_t r) const {
-    const Slot slot = sketch_slot(seed, depth_index, ids != nullptr ? ids[r] : r, width);
+    const int64_t id = ids != nullptr ? ids[r] : r;
+    const Slot slot = sketch_slot(seed, depth_index, id, width);
     slots[r] = slot;
-    buckets[r] = static_cast<int32_t>(slot_bucket(slot));
+    buckets[r] = id >= 0 ? static_cast<int32_t>(slot_bucket(slot)) : -1;
   }
 };
 
 namespace cpu {
 void sketch_slots(const Exec&, const SlotElement& element, int64_t rows);
 }  // namespace cpu
+namespace cuda {
+void sketch_slots(const Exec&, const SlotElement& element, int64_t rows);
+}  // namespace cuda
 
 }  // namespace sketchgrad::kernels

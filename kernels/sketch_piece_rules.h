@@ -71,7 +71,8 @@ SG_HD PieceWeights weigh_piece(RowWeights weights, const SketchStep& step,
   const Accumulate& rule = step.accumulate;
   PieceWeights result{rule.decay, rule.scale, 0.0f, step.estimate_weight, step.input_weight};
   if (weights == RowWeights::by_depths) {
-    result.decay *= depth_trust(sums.noise / (kDepth * (kDepth - 1)), sums.power);
+    constexpr int kPairs = kDepth > 1 ? kDepth * (kDepth - 1) : 1;
+    result.decay *= depth_trust(sums.noise / kPairs, sums.power);
     result.scale = step.mass - result.decay * step.previous_mass;
   } else if (weights == RowWeights::by_power) {
     const float trust = wiener_trust(row_state, sums.power);

@@ -72,17 +72,18 @@ SG_HD T combine_median(const T (&values)[n]) {
     const T high = v[0] < v[1] ? v[1] : v[0];
     const T upper = high < v[2] ? high : v[2];
     return low > upper ? low : upper;
-  }
-  // Exchanges of neighbours, whatever the values: the same for all that stand side by side.
-  for (int last = n - 1; last > 0; --last) {
-    for (int i = 0; i < last; ++i) {
-      const T low = v[i + 1] < v[i] ? v[i + 1] : v[i];
-      const T high = v[i + 1] < v[i] ? v[i] : v[i + 1];
-      v[i] = low;
-      v[i + 1] = high;
+  } else {
+    // Exchanges of neighbours, whatever the values: the same for all that stand side by side.
+    for (int last = n - 1; last > 0; --last) {
+      for (int i = 0; i < last; ++i) {
+        const T low = v[i + 1] < v[i] ? v[i + 1] : v[i];
+        const T high = v[i + 1] < v[i] ? v[i] : v[i + 1];
+        v[i] = low;
+        v[i + 1] = high;
+      }
     }
+    return n % 2 == 1 ? v[n / 2] : 0.5f * (v[n / 2 - 1] + v[n / 2]);
   }
-  return n % 2 == 1 ? v[n / 2] : 0.5f * (v[n / 2 - 1] + v[n / 2]);
 }
 
 // How the active rows weigh what they read. With x <- gamma x + c u the exact rule, e the estimate

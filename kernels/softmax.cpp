@@ -27,15 +27,14 @@ void check_chunk(const char* op, ConstMatrix logits, int64_t vocab_begin, const 
 
 void online_softmax_begin(const Exec& exec, OnlineSoftmax state, int64_t tokens) {
   check_state("online_softmax_begin", state, tokens);
-  require_cpu(exec, "online_softmax_begin");
-  cpu::online_softmax_begin(exec, state, tokens);
+  dispatch(exec, cpu::online_softmax_begin, cuda::online_softmax_begin, state, tokens);
 }
 
 void online_softmax_update(const Exec& exec, Matrix logits, const float* bias, int64_t vocab_begin,
                            const int32_t* targets, OnlineSoftmax state) {
   check_chunk("online_softmax_update", logits, vocab_begin, targets, state);
-  require_cpu(exec, "online_softmax_update");
-  cpu::online_softmax_update(exec, logits, bias, vocab_begin, targets, state);
+  dispatch(exec, cpu::online_softmax_update, cuda::online_softmax_update, logits, bias, vocab_begin,
+           targets, state);
 }
 
 void online_softmax_losses(const Exec& exec, OnlineSoftmax state, const int32_t* targets,
@@ -43,16 +42,16 @@ void online_softmax_losses(const Exec& exec, OnlineSoftmax state, const int32_t*
   check_state("online_softmax_losses", state, tokens);
   check_array("online_softmax_losses", "targets", targets, tokens);
   check_array("online_softmax_losses", "losses", losses, tokens);
-  require_cpu(exec, "online_softmax_losses");
-  cpu::online_softmax_losses(exec, state, targets, tokens, losses);
+  dispatch(exec, cpu::online_softmax_losses, cuda::online_softmax_losses, state, targets, tokens,
+           losses);
 }
 
 void softmax_cross_entropy_gradient(const Exec& exec, Matrix logits, const float* bias,
                                     int64_t vocab_begin, const int32_t* targets,
                                     OnlineSoftmax state, float scale) {
   check_chunk("softmax_cross_entropy_gradient", logits, vocab_begin, targets, state);
-  require_cpu(exec, "softmax_cross_entropy_gradient");
-  cpu::softmax_cross_entropy_gradient(exec, logits, bias, vocab_begin, targets, state, scale);
+  dispatch(exec, cpu::softmax_cross_entropy_gradient, cuda::softmax_cross_entropy_gradient, logits,
+           bias, vocab_begin, targets, state, scale);
 }
 
 }  // namespace sketchgrad::kernels

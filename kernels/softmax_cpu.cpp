@@ -1,3 +1,4 @@
+#include "sketchgrad/kernels/softmax_cpu_rows.h"
 #include "sketchgrad/kernels/softmax_impl.h"
 
 namespace sketchgrad::kernels::cpu {

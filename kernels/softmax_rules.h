@@ -27,6 +27,12 @@ SG_HD LogSumExp merge(LogSumExp a, LogSumExp b) {
   return {max, a.sum * fast_exp(a.max - shift) + b.sum * fast_exp(b.max - shift)};
 }
 
+// With one more logit. A NaN stays in the sum.
+SG_HD LogSumExp add_logit(LogSumExp a, float logit) {
+  if (!(logit > a.max)) return {a.max, a.sum + fast_exp(logit - softmax_shift(a.max))};
+  return {logit, a.sum * fast_exp(a.max - logit) + fast_exp(logit - logit)};
+}
+
 // log(exp(logit) / sum of exp(l)), from log(LogSumExp::sum). The difference of logits comes first:
 // log_sum would drown in a large max.
 SG_HD float log_probability(float logit, float max, float log_sum) {

@@ -98,8 +98,8 @@ void update_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& fi
     dispatch(exec, cpu::update_rows, cuda::update_rows, rule, *first_elements, *second_elements,
              ids, gradient, parameter);
   } else {
-    require_cpu(exec, op);
-    cpu::update_sketched_rows(exec, rule, first, second, ids, gradient, parameter);
+    dispatch(exec, cpu::update_sketched_rows, cuda::update_sketched_rows, rule, first, second, ids,
+             gradient, parameter);
   }
 }
 

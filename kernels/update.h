@@ -13,7 +13,7 @@ namespace sketchgrad::kernels {
 using StateAccess = std::variant<NoState, DenseState, SketchState>;
 
 // One optimizer step of `gradient.rows` rows: for every entry r and column c, with table row
-// id = ids[r] (or r where ids is null),
+// id = ids[r] (or r where ids is null; an entry with an id below 0 is no row),
 //   parameter(id, c) = rule(parameter(id, c), g, x1, x2),
 // x1 and x2 the new values of the two auxiliary variables. ids must be distinct. Shapes: parameter
 // [table rows, D], gradient [K, D]; the views of the accesses have D columns too, and the plan of a

@@ -19,7 +19,9 @@ void update_sketched_rows(const Exec&, const UpdateRule&, const StateAccess&, co
 namespace cuda {
 void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
-}
+void update_sketched_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+                          const int32_t* ids, ConstMatrix gradient, Matrix parameter);
+}  // namespace cuda
 
 // Gradient, parameter and two auxiliary variables.
 inline constexpr int64_t kUpdateStreams = 4;
@@ -63,6 +65,7 @@ struct UpdateRow {
     const int64_t id = ids != nullptr ? ids[r] : r;
     return {rule, first.row(r, id), second.row(r, id), gradient.row(r), parameter.row(id)};
   }
+  SG_HD bool skip(int64_t r) const { return ids != nullptr && ids[r] < 0; }
   static constexpr int64_t kStreams = kUpdateStreams;
   void prefetch(int64_t r, int64_t from, int64_t to) const {
     if (ids == nullptr) return;

@@ -124,9 +124,3 @@ TEST_CASE("dispatch: the device chooses the body") {
   CHECK(dispatch(Exec{DeviceKind::cpu}, answer_on_cpu, answer_on_cuda, int64_t{7}) == 7);
   CHECK(dispatch(Exec{DeviceKind::cuda}, answer_on_cpu, answer_on_cuda, int64_t{7}) == -7);
 }
-
-TEST_CASE("dispatch: an op without a CUDA body says so") {
-  CHECK_NOTHROW(require_cpu(Exec{DeviceKind::cpu}, "gather_rows"));
-  CHECK_THROWS_WITH_AS(require_cpu(Exec{DeviceKind::cuda}, "gather_rows"),
-                       "[gather_rows] is not available on CUDA in this version", NotCompiled);
-}

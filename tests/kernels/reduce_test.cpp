@@ -8,7 +8,9 @@
 
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/reduce_impl.h"
+#include "sketchgrad/kernels/reduce_lanes.h"
 #include "sketchgrad/tests/kernels/arrays.h"
+#include "sketchgrad/tests/support/emulated_warp.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 using namespace sketchgrad;
@@ -88,6 +90,51 @@ TEST_CASE("reduce: the serial policy and any number of threads give the same bit
   const double expected = impl::reduce_array<Square>(SerialPolicy{}, exec, in.data(), count);
   CHECK(with_threads(1, total) == expected);
   CHECK(with_threads(2, total) == expected);
+}
+
+TEST_CASE("reduce: results that stay where the numbers are") {
+  const Exec exec = cpu_exec();
+  const std::vector<float> in = random_floats(kBlockElements + 33, 5);
+  const auto count = static_cast<int64_t>(in.size());
+  float scaled = 0.0f;
+  scaled_sum(exec, in.data(), count, 0.25, &scaled);
+  CHECK(scaled == static_cast<float>(0.25 * sum(exec, in.data(), count)));
+  double total = 3.0;
+  add_sum_of_squares(exec, in.data(), count, &total);
+  CHECK(total == 3.0 + sum_of_squares(exec, in.data(), count));
+}
+
+TEST_CASE("reduce: by lanes, as on a GPU") {
+  const Exec exec = cpu_exec();
+  for (const int64_t count :
+       {int64_t{0}, int64_t{1}, int64_t{33}, kLaneBlock, 3 * kLaneBlock + 7}) {
+    const std::vector<float> in = random_floats(count, 6);
+    float scaled = -1.0f;
+    double squares = 2.0;
+    for (const uint32_t order : {1u, 2u}) {
+      const test::EmulatedPolicy policy{{}, order};
+      reduce_by_lanes(policy, exec, count, MapElement<Value>{in.data()}, Plus{}, 0.0,
+                      StoreScaled{0.5, &scaled});
+      CHECK(scaled == doctest::Approx(0.5 * sum(exec, in.data(), count)));
+      squares = 2.0;
+      reduce_by_lanes(policy, exec, count, MapElement<Square>{in.data()}, Plus{}, 0.0,
+                      AddResult{&squares});
+      CHECK(squares == doctest::Approx(2.0 + sum_of_squares(exec, in.data(), count)));
+    }
+  }
+}
+
+TEST_CASE("reduce: column sums by lanes, as on a GPU") {
+  for (const int64_t rows : {int64_t{0}, int64_t{1}, kLaneRows, 2 * kLaneRows + 5}) {
+    for (const int64_t cols : {1, 7, 33}) {
+      const std::vector<float> in = random_floats(rows * (cols + 2), 7);
+      const ConstMatrix matrix{in.data(), rows, cols, cols + 2};
+      std::vector<float> out(static_cast<size_t>(cols), 1.0f), expected = out;
+      add_column_sums(cpu_exec(), matrix, expected.data());
+      add_column_sums_by_lanes(test::EmulatedPolicy{}, cpu_exec(), matrix, out.data());
+      CHECK(largest_error(out, [&](size_t i) { return expected[i]; }) < 1e-6);
+    }
+  }
 }
 
 TEST_CASE("reduce: what cannot be right is refused") {

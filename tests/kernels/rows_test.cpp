@@ -11,6 +11,7 @@
 
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/rows_impl.h"
+#include "sketchgrad/kernels/rows_lanes.h"
 #include "sketchgrad/tests/kernels/arrays.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
@@ -254,6 +255,88 @@ TEST_CASE("rows: group sums add the items in order, bit for bit") {
       }
     }
   }
+}
+
+// ---- What the GPU does around a sort that is not ours
+
+struct StdAlgorithms {
+  static void sort(const uint32_t* keys, const int32_t* items, uint32_t* sorted_keys,
+                   int32_t* sorted_items, int64_t count, int key_bits) {
+    const uint64_t mask = (uint64_t{1} << key_bits) - 1;
+    std::vector<int64_t> order(static_cast<size_t>(count));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return (keys[a] & mask) < (keys[b] & mask); });
+    for (int64_t i = 0; i < count; ++i) {
+      sorted_keys[i] = keys[order[static_cast<size_t>(i)]];
+      sorted_items[i] = items[order[static_cast<size_t>(i)]];
+    }
+  }
+  template <class Rule>
+  static void select(int64_t count, const Rule& rule, int32_t* places, int32_t* number) {
+    *number = 0;
+    for (int32_t i = 0; i < count; ++i) {
+      if (rule(i)) places[(*number)++] = i;
+    }
+  }
+};
+
+TEST_CASE("rows: groups by sorting are those of the CPU, with empty ones behind") {
+  for (const int64_t items : {0, 1, 33, 5000}) {
+    for (const int64_t key_limit : {int64_t{1}, int64_t{32}, int64_t{700}, int64_t{1} << 31}) {
+      for (const bool with_padding : {false, true}) {
+        CAPTURE(items);
+        CAPTURE(key_limit);
+        std::vector<int32_t> item_keys = random_ids(items, key_limit, 7);
+        for (size_t i = 0; i < item_keys.size(); ++i) {
+          if (with_padding && i % 3 == 1) item_keys[i] = -1;
+        }
+        std::vector<int32_t> keys(item_keys.size()), begin(keys.size() + 1), order(keys.size());
+        const Groups groups =
+            group_by_sorting(SerialPolicy{}, cpu_exec(), StdAlgorithms{}, item_keys.data(), items,
+                             key_limit, keys.data(), begin.data(), order.data());
+        CHECK(groups.count == items);
+        CHECK(begin.back() == items);
+        // The keys that occur, each with its items in their order.
+        std::map<int32_t, std::vector<int32_t>> expected;
+        for (size_t i = 0; i < item_keys.size(); ++i) {
+          if (item_keys[i] >= 0) expected[item_keys[i]].push_back(static_cast<int32_t>(i));
+        }
+        size_t g = 0;
+        for (const auto& [key, members] : expected) {
+          CHECK(keys[g] == key);
+          CHECK(std::vector<int32_t>(order.begin() + begin[g], order.begin() + begin[g + 1]) ==
+                members);
+          ++g;
+        }
+        for (; g < keys.size(); ++g) CHECK(keys[g] == -1);
+
+        const std::vector<float> values = random_floats(items * 5, 8);
+        std::vector<float> sums(values.size(), -9.0f);
+        for_each_row(SerialPolicy{}, items, 5,
+                     SumGroup{groups, {values.data(), items, 5, 5}, {sums.data(), items, 5, 5}});
+        for (size_t group = 0; group < keys.size(); ++group) {
+          for (size_t c = 0; c < 5; ++c) {
+            float sum = 0.0f;
+            if (keys[group] >= 0) {
+              for (const int32_t item : expected[keys[group]]) {
+                sum += values[static_cast<size_t>(item) * 5 + c];
+              }
+            }
+            REQUIRE(sums[group * 5 + c] == sum);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("rows: entries with an id below zero are left out of a scatter") {
+  std::vector<float> table(6, 1.0f);
+  const std::vector<float> rows{1, 2, 3, 4, 5, 6};
+  const std::vector<int32_t> ids{2, -1, 0};
+  scatter_add_rows(cpu_exec(), {rows.data(), 3, 2, 2}, ids.data(), 2.0f, {table.data(), 3, 2, 2});
+  CHECK(table == std::vector<float>{11, 13, 1, 1, 3, 5});
 }
 
 TEST_CASE("rows: what cannot be right is refused") {

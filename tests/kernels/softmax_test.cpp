@@ -12,7 +12,10 @@
 #include <vector>
 
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/softmax_cpu_rows.h"
 #include "sketchgrad/kernels/softmax_impl.h"
+#include "sketchgrad/kernels/softmax_lanes.h"
+#include "sketchgrad/tests/support/emulated_warp.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 using namespace sketchgrad;
@@ -230,6 +233,45 @@ TEST_CASE("softmax is the same under the serial and the TBB policy, and for any 
     return result;
   };
   CHECK(run_with_threads(1) == run_with_threads(2));
+}
+
+TEST_CASE("softmax by lanes, as on a GPU, is that of the CPU") {
+  for (const int64_t vocab : {1, 7, 33, 2048, 2049, 5000}) {
+    for (const bool with_bias : {false, true}) {
+      Batch batch(3, vocab, 4.0f), copy = batch;
+      batch.logits[0] = copy.logits[0] = -kInfinity;
+      State state(3), by_lanes(3);
+      const float* const bias = with_bias ? batch.bias.data() : nullptr;
+      const Exec exec = test::cpu_exec();
+      for (State* s : {&state, &by_lanes}) online_softmax_begin(exec, s->view(), 3);
+      // The second chunk meets a state that is not empty.
+      for (int chunk = 0; chunk < 2; ++chunk) {
+        const int64_t begin = chunk * vocab;
+        online_softmax_update(exec, batch.matrix(), bias, begin, batch.targets.data(),
+                              state.view());
+        online_softmax_update_by_lanes(test::EmulatedPolicy{{}, 3}, exec, copy.matrix(), bias,
+                                       begin, copy.targets.data(), by_lanes.view());
+      }
+      CHECK(copy.logits == batch.logits);
+      CHECK(by_lanes.max == state.max);
+      CHECK(by_lanes.target_logit == state.target_logit);
+      for (size_t t = 0; t < 3; ++t) {
+        CHECK(by_lanes.sum[t] == doctest::Approx(state.sum[t]).epsilon(1e-5));
+      }
+    }
+  }
+}
+
+TEST_CASE("softmax by lanes keeps what is not a number") {
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), kInfinity}) {
+    Batch batch(1, 70, 1.0f);
+    batch.logits[40] = value;
+    State state(1);
+    online_softmax_begin(test::cpu_exec(), state.view(), 1);
+    online_softmax_update_by_lanes(test::EmulatedPolicy{}, test::cpu_exec(), batch.matrix(),
+                                   nullptr, 0, batch.targets.data(), state.view());
+    CHECK(std::isnan(state.sum[0]));
+  }
 }
 
 TEST_CASE("softmax pieces refuse missing arrays") {

@@ -1,0 +1,56 @@
+#include <algorithm>
+#include <mutex>
+
+#include "sketchgrad/kernels/cublas_check.h"
+#include "sketchgrad/kernels/cuda_policy.cuh"
+#include "sketchgrad/kernels/gemm_impl.h"
+
+namespace sketchgrad::kernels::cuda {
+
+namespace {
+
+// What NVIDIA recommends for Hopper. It comes from our own allocator, so that it is counted, and so
+// that a product's algorithm, and with it its bits, do not depend on what else has run.
+constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+
+// Made at the first product; never destroyed, because the driver may be gone before a static is.
+cublasHandle_t handle() {
+  static const cublasHandle_t made = [] {
+    cublasHandle_t created = nullptr;
+    SG_CUBLAS_CHECK(cublasCreate(&created));
+    return created;
+  }();
+  return made;
+}
+
+// Calls that belong together: a handle's stream and workspace are the handle's.
+std::mutex& handle_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+cublasOperation_t operation(Transpose transpose) {
+  return transpose == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N;
+}
+int64_t leading_dimension(ConstMatrix matrix) {
+  return std::max({matrix.stride, matrix.cols, int64_t{1}});
+}
+
+}  // namespace
+
+// cuBLAS stores columns one after the other: it is given the product of the transposes, c^T =
+// op(b)^T op(a)^T, for which our rows are its columns.
+void gemm(const Exec& exec, Transpose transpose_a, Transpose transpose_b, float alpha,
+          ConstMatrix a, ConstMatrix b, float beta, Matrix c) {
+  if (c.rows == 0 || c.cols == 0) return;
+  const int64_t depth = transpose_a == Transpose::yes ? a.rows : a.cols;
+  const ScratchArray<char> workspace(exec, kWorkspaceBytes, "cublas.workspace");
+  const std::lock_guard lock(handle_mutex());
+  SG_CUBLAS_CHECK(cublasSetStream(handle(), static_cast<cudaStream_t>(exec.stream)));
+  SG_CUBLAS_CHECK(cublasSetWorkspace(handle(), workspace.data(), kWorkspaceBytes));
+  SG_CUBLAS_CHECK(cublasSgemm_64(handle(), operation(transpose_b), operation(transpose_a), c.cols,
+                                 c.rows, depth, &alpha, b.data, leading_dimension(b), a.data,
+                                 leading_dimension(a), &beta, c.data, leading_dimension(c)));
+}
+
+}  // namespace sketchgrad::kernels::cuda

@@ -1,0 +1,10 @@
+#include "sketchgrad/kernels/cuda_policy.cuh"
+#include "sketchgrad/kernels/sketch_impl.h"
+
+namespace sketchgrad::kernels::cuda {
+
+void sketch_slots(const Exec& exec, const SlotElement& element, int64_t rows) {
+  for_each(CudaPolicy{exec}, rows, element);
+}
+
+}  // namespace sketchgrad::kernels::cuda
