@@ -8,15 +8,18 @@ foreach(folder IN ITEMS kernels framework layers optim apps tools tests)
 endforeach()
 
 # sketchgrad_glob(variable expression...): source files relative to the current folder, watched by
-# the build. Files for CUDA (*.cu) are left out of a build without CUDA, and
-# no_cuda.cpp, which stands in for them, is left out of a build with it.
+# the build. Files for CUDA (*.cu, *_cuda.cpp) are left out of a build without CUDA, and no_cuda.cpp,
+# which stands in for them, is left out of a build with it.
 function(sketchgrad_glob variable)
   list(TRANSFORM ARGN PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
   file(GLOB sources CONFIGURE_DEPENDS ${ARGN})
+  set(stand_ins ${sources})
+  list(FILTER stand_ins INCLUDE REGEX "/no_cuda\\.cpp$")
   if(SKETCHGRAD_HAS_CUDA)
     list(FILTER sources EXCLUDE REGEX "/no_cuda\\.cpp$")
   else()
-    list(FILTER sources EXCLUDE REGEX "\\.cu$")
+    list(FILTER sources EXCLUDE REGEX "(\\.cu|_cuda\\.cpp)$")
+    list(APPEND sources ${stand_ins})
   endif()
   set(${variable} ${sources} PARENT_SCOPE)
 endfunction()

@@ -435,7 +435,8 @@ void save_safetensors(const std::string& path, const StateDict& state) {
   file.write(&length, kLengthBytes);
   file.write(header.data(), header.size());
   for (const NamedTensor* entry : order) {
-    file.write(entry->second.raw(), static_cast<size_t>(entry->second.bytes()));
+    const Tensor host = entry->second.to(kCpu, {Category::workspace, "checkpoint.host"});
+    file.write(host.raw(), static_cast<size_t>(host.bytes()));
   }
   file.commit();
 }

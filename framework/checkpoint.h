@@ -15,7 +15,7 @@ struct StateDict {
   std::map<std::string, std::string> metadata;
 
   // Throw DataError naming the key where it is missing (or, for a tensor, has another shape or
-  // type).
+  // type). The target may be on any device.
   void copy_to(const std::string& name, const Tensor& target) const;
   const std::string& text(const std::string& key) const;
   int64_t integer(const std::string& key) const;
@@ -34,7 +34,8 @@ struct StateDict {
 // Python: safetensors.torch.load_file(path).
 //
 // Writes to a temporary file beside `path`, syncs it and renames it: an existing file stays whole
-// if anything fails. Throws IoError naming the path and the system's reason.
+// if anything fails. Tensors on CUDA are copied to the CPU one after the other. Throws IoError
+// naming the path and the system's reason.
 void save_safetensors(const std::string& path, const StateDict& state);
 // Reads and checks everything (lengths, offsets, overlaps, types, shapes, JSON) before it
 // allocates; throws DataError naming what is wrong. Tensors get the category parameter on the CPU.

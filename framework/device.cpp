@@ -2,6 +2,7 @@
 
 #include "sketchgrad/framework/check.h"
 #include "sketchgrad/framework/memory.h"
+#include "sketchgrad/kernels/device.h"
 
 namespace sketchgrad {
 namespace {
@@ -33,14 +34,20 @@ std::string to_string(Device device) { return device == kCpu ? "cpu" : "cuda"; }
 
 Device parse_device(const std::string& word) {
   if (word == "cpu") return kCpu;
-  if (word == "cuda") throw NotCompiled("[device] this version does not train on CUDA; use cpu");
+  if (word == "cuda") {
+    kernels::cuda::require_device();
+    return kCuda;
+  }
   throw InvalidArgument(fmt::format("[device] \"{}\" is neither cpu nor cuda", word));
 }
 
 kernels::Exec exec_on(Device device) {
-  kernels::Scratch& scratch =
-      device == kCpu ? scratch_on<DeviceKind::cpu>() : scratch_on<DeviceKind::cuda>();
-  return {device.kind, nullptr, &scratch};
+  if (device == kCpu) return {device.kind, nullptr, &scratch_on<DeviceKind::cpu>()};
+  return {device.kind, kernels::cuda::stream(), &scratch_on<DeviceKind::cuda>()};
+}
+
+void synchronize(Device device) {
+  if (device == kCuda) kernels::cuda::synchronize(exec_on(device));
 }
 
 }  // namespace sketchgrad

@@ -14,15 +14,20 @@ struct Device {
 };
 
 inline constexpr Device kCpu{DeviceKind::cpu};
+inline constexpr Device kCuda{DeviceKind::cuda};
 
 // "cpu" or "cuda".
 std::string to_string(Device);
-// The opposite; throws InvalidArgument for any other word, NotCompiled for a device that this build
-// or this version cannot train on.
+// The opposite, of a device that can be used. Throws InvalidArgument for any other word; for cuda
+// NotCompiled in a build without CUDA, and CudaError where there is no driver, one that is too old,
+// or no GPU.
 Device parse_device(const std::string& word);
 
 // What kernels need to run on `device`: its stream, and scratch memory from its allocator (category
-// workspace, or index for what says where things are).
+// workspace, or index for what says where things are). Throws as parse_device does.
 kernels::Exec exec_on(Device device);
+
+// Returns when all work queued on `device` has run; on the CPU nothing is ever queued.
+void synchronize(Device device);
 
 }  // namespace sketchgrad

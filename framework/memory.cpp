@@ -1,70 +1,42 @@
 #include "sketchgrad/framework/memory.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cassert>
-#include <cstdlib>
+#include <cmath>
 #include <limits>
 #include <new>
 #include <unordered_map>
 #include <utility>
 
 #include "sketchgrad/framework/check.h"
+#include "sketchgrad/framework/upstream_memory.h"
 
 namespace sketchgrad {
 namespace {
 
-constexpr int64_t kSmallGrain = 64;
 constexpr int64_t kLargeGrain = 4096;
 constexpr int64_t kSlack = int64_t{64} << 10;
 constexpr int64_t kCacheSlack = int64_t{64} << 20;
-constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kHugeBlock = 2 * kHugePage;
 constexpr size_t kReportedBlocks = 10;
 
 thread_local const MemoryScope* innermost_scope = nullptr;
 
 int64_t round_up(int64_t value, int64_t grain) { return (value + grain - 1) / grain * grain; }
 
-int64_t block_size(int64_t bytes) {
-  return round_up(bytes, bytes < kLargeGrain ? kSmallGrain : kLargeGrain);
+int64_t block_size(int64_t bytes, int64_t alignment) {
+  return round_up(bytes, bytes < kLargeGrain ? alignment : kLargeGrain);
 }
 
 // The largest cached block that a request of `size` may take: up to twice the size for small ones,
 // size + 1/8 for large ones.
 int64_t largest_fit(int64_t size) { return size + std::max(size / 8, std::min(size, kSlack)); }
 
-class HostMemory final : public UpstreamMemory {
- public:
-  void* allocate(size_t bytes) override {
-    return bytes < kHugeBlock ? std::aligned_alloc(kSmallGrain, bytes) : map_aligned(bytes);
-  }
-  void release(void* pointer, size_t bytes) noexcept override {
-    if (bytes < kHugeBlock) {
-      std::free(pointer);
-    } else {
-      munmap(pointer, bytes);
-    }
-  }
-
- private:
-  // Page faults and TLB misses of 4 KiB pages cost real time on large tables.
-  static void* map_aligned(size_t bytes) {
-    const size_t mapped = bytes + kHugePage;
-    void* const mapping =
-        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapping == MAP_FAILED) return nullptr;
-    char* const begin = static_cast<char*>(mapping);
-    const size_t misaligned = reinterpret_cast<uintptr_t>(begin) % kHugePage;
-    const size_t head = misaligned == 0 ? 0 : kHugePage - misaligned;
-    char* const block = begin + head;
-    if (head > 0) munmap(begin, head);
-    munmap(block + bytes, kHugePage - head);
-    madvise(block, bytes, MADV_HUGEPAGE);
-    return block;
-  }
-};
+std::string device_line(const kernels::cuda::DeviceMemory& device, int64_t reserved) {
+  const int64_t others = std::max<int64_t>(device.total - device.free - reserved, 0);
+  return fmt::format(
+      "device: {} free of {}; CUDA context and libraries: {} (other programs included)\n",
+      format_bytes(device.free), format_bytes(device.total), format_bytes(others));
+}
 
 }  // namespace
 
@@ -153,7 +125,7 @@ void* Allocator::State::take(int64_t bytes, Category category, std::string_view 
   Block block;
   block.asked = {bytes, category, std::string(name), MemoryScope::current()};
   block.order = order++;
-  block.size = block_size(bytes);
+  block.size = block_size(bytes, upstream->alignment());
   void* pointer = take_cached(block.size);
   if (pointer == nullptr) pointer = take_block(block.size);
   if (pointer == nullptr) fail(bytes, category, name, "the device has no memory left");
@@ -270,6 +242,7 @@ std::string Allocator::State::report() const {
   std::string text =
       fmt::format("in use {}, peak {}, reserved {} (peak {})\n", format_bytes(current.total),
                   format_bytes(peak.total), format_bytes(reserved), format_bytes(peak_reserved));
+  if (const auto device = upstream->device_memory()) text += device_line(*device, reserved);
   text += fmt::format("  {:<16}{:>12}{:>12}{:>12}\n", "", "now", "own peak", "at peak");
   for (int i = 0; i < kCategoryCount; ++i) {
     const auto category = static_cast<Category>(i);
@@ -394,8 +367,11 @@ std::string Allocator::report() const {
 }
 
 Allocator& allocator(Device device) {
-  if (device != kCpu) throw NotCompiled("[memory] this version has no allocator for CUDA");
-  static Allocator& cpu = *new Allocator(std::make_unique<HostMemory>());
+  if (device == kCuda) {
+    static Allocator& cuda = *new Allocator(make_cuda_memory());
+    return cuda;
+  }
+  static Allocator& cpu = *new Allocator(make_host_memory());
   return cpu;
 }
 

@@ -6,11 +6,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "sketchgrad/framework/device.h"
+#include "sketchgrad/kernels/device.h"
 
 // Device memory. It is taken through one caching allocator a device, and every byte has a category
 // and a name. Figures of categories are the bytes asked for, exactly; what rounding and caching add
@@ -75,14 +77,24 @@ class MemoryScope {
 class UpstreamMemory {
  public:
   virtual ~UpstreamMemory() = default;
-  // Returns null when there is no memory left. Alignment: 64 bytes at least.
+  // Returns null when there is no memory left.
   virtual void* allocate(size_t bytes) = 0;
+  // Queued work may still use the block; CUDA's waits until it is done (kernels::cuda::release).
   virtual void release(void* pointer, size_t bytes) noexcept = 0;
+  // Of every block, in bytes; sizes of blocks are multiples of it, too.
+  virtual int64_t alignment() const { return 64; }
+  // Of a device with memory of its own, for reports.
+  virtual std::optional<kernels::cuda::DeviceMemory> device_memory() const { return std::nullopt; }
 };
 
 // Caching allocator. Released blocks are kept and reused for requests that they fit closely;
-// they go back to the upstream when a request would otherwise fail, or by release_cached().
-// Thread-safe. Deterministic: the same requests in the same order reuse the same blocks.
+// they go back to the upstream when a request would otherwise fail, when too many pile up, or by
+// release_cached(). Thread-safe. Deterministic: the same requests in the same order reuse the same
+// blocks.
+//
+// On CUDA a block may be released, and handed out again, while queued work still uses it: all work
+// on it is queued on one stream (kernels::cuda::stream), so that what its next owner does comes
+// after. Blocks that go back to the upstream make the host wait for the device.
 class Allocator {
  public:
   explicit Allocator(std::unique_ptr<UpstreamMemory> upstream);
@@ -90,8 +102,9 @@ class Allocator {
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
-  // Uninitialised memory, aligned to 64 bytes. 0 bytes gives null. Throws OutOfMemory, with the
-  // composition of memory at that moment, when the upstream has none or the limit would be passed.
+  // Uninitialised memory, aligned to 64 bytes (256 on CUDA). 0 bytes gives null. Throws
+  // OutOfMemory, with the composition of memory at that moment, when the upstream has none or the
+  // limit would be passed.
   void* allocate(int64_t bytes, Category category, std::string_view name);
   void release(void* pointer) noexcept;
 
@@ -116,7 +129,9 @@ class Allocator {
   std::vector<MemoryEvent> events() const;
   // Largest first.
   std::vector<LiveBlock> live_blocks() const;
-  // Human-readable composition: categories, then the largest blocks.
+  // Human-readable composition: categories, then the largest blocks. On CUDA also what the device
+  // has free, and what it lacks without being reserved here: the CUDA context, libraries, rounding
+  // by the driver, and other programs.
   std::string report() const;
 
  private:
@@ -124,7 +139,8 @@ class Allocator {
   std::unique_ptr<State> state_;
 };
 
-// The device's allocator, made on first use and never destroyed before the program's end.
+// The device's allocator, made on first use and never destroyed before the program's end. Throws
+// NotCompiled or CudaError for a GPU that cannot be used.
 Allocator& allocator(Device device = kCpu);
 
 // "1.23 MiB"

@@ -1,10 +1,10 @@
 #include "sketchgrad/framework/tensor.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <utility>
 
+#include "sketchgrad/framework/transfer.h"
 #include "sketchgrad/kernels/elementwise.h"
 
 namespace sketchgrad {
@@ -70,12 +70,7 @@ Tensor Tensor::empty(const Shape& shape, Purpose purpose, DType dtype, Device de
 
 Tensor Tensor::zeros(const Shape& shape, Purpose purpose, DType dtype, Device device) {
   Tensor tensor = empty(shape, purpose, dtype, device);
-  if (tensor.numel() == 0) return tensor;
-  if (dtype == DType::float32) {
-    tensor.fill(0.0f);
-  } else {
-    std::memset(tensor.raw(), 0, static_cast<size_t>(tensor.bytes()));
-  }
+  zero_bytes(device, tensor.raw(), tensor.bytes());
   return tensor;
 }
 
@@ -92,9 +87,7 @@ Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Purpose pu
   check(tensor.numel() == static_cast<int64_t>(values.size()),
         "[tensor] {} values for shape {}, which holds {}", values.size(), to_string(shape),
         tensor.numel());
-  if (tensor.numel() > 0) {
-    std::memcpy(tensor.raw(), values.data(), static_cast<size_t>(tensor.bytes()));
-  }
+  copy_bytes(kCpu, values.data(), device, tensor.raw(), tensor.bytes());
   return tensor;
 }
 
@@ -165,29 +158,36 @@ Tensor Tensor::clone(Purpose purpose) const {
   return copy;
 }
 
+Tensor Tensor::to(Device target, Purpose purpose) const {
+  if (device() == target) return *this;
+  const Tensor copy = empty(shape_, purpose, dtype_, target);
+  copy.copy_from(*this);
+  return copy;
+}
+
 void Tensor::copy_from(const Tensor& source) const {
   check(defined() && source.defined(), "[copy_from] an undefined tensor");
   check(shape_ == source.shape_ && dtype_ == source.dtype_, "[copy_from] {} {} from {} {}",
         to_string(dtype_), to_string(shape_), to_string(source.dtype_), to_string(source.shape_));
-  if (numel_ == 0 || raw() == source.raw()) return;
-  if (dtype_ == DType::float32) {
-    kernels::copy(exec(), source.data<float>(), data<float>(), numel_);
-  } else {
-    std::memmove(raw(), source.raw(), static_cast<size_t>(bytes()));
-  }
+  if (raw() == source.raw()) return;
+  copy_bytes(source.device(), source.raw(), device(), raw(), bytes());
 }
 
 void Tensor::fill(float value) const { kernels::fill(exec(), data<float>(), numel_, value); }
 
 float Tensor::item() const {
   check(numel_ == 1, "[item] a tensor of shape {} is not one element", to_string(shape_));
-  return *data<float>();
+  float value = 0;
+  copy_bytes(device(), data<float>(), kCpu, &value, sizeof(value));
+  return value;
 }
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
   const T* const elements = data<T>();
-  return std::vector<T>(elements, elements + numel_);
+  std::vector<T> values(static_cast<size_t>(numel_));
+  copy_bytes(device(), elements, kCpu, values.data(), bytes());
+  return values;
 }
 
 template std::vector<float> Tensor::to_vector() const;

@@ -45,6 +45,9 @@ struct Purpose {
 // Dense row-major array. Copying a Tensor shares its storage, like a shared_ptr; `clone` copies
 // data. A view made by reshape or rows keeps the whole storage alive. Not synchronised: concurrent
 // reads are fine, a write needs the storage to itself.
+//
+// What is written to a tensor on CUDA is queued on its stream, from CUDA or from the CPU; only what
+// reads one into memory of the CPU (item, to_vector, copies) waits for it.
 class Tensor {
  public:
   Tensor() = default;  // defined() is false
@@ -68,7 +71,7 @@ class Tensor {
   bool unique() const { return storage_.use_count() == 1; }
   kernels::Exec exec() const { return exec_on(device()); }
 
-  // Throws InvalidArgument if T is not the tensor's type.
+  // A pointer of the tensor's device. Throws InvalidArgument if T is not the tensor's type.
   template <class T>
   T* data() const {
     check(DTypeOf<T>::value == dtype_, "[tensor] {} data read as {}", to_string(dtype_),
@@ -85,7 +88,11 @@ class Tensor {
   // Same storage, entries [begin, begin + count) of the first axis.
   Tensor rows(int64_t begin, int64_t count) const;
   Tensor clone(Purpose) const;
-  void copy_from(const Tensor& source) const;  // same shape and type; across devices too
+  // The tensor itself where it is on `device` already (the purpose then stays its own), else a
+  // copy.
+  Tensor to(Device device, Purpose) const;
+  // Same shape and type; across devices too. The tensors must be the same or not overlap.
+  void copy_from(const Tensor& source) const;
   void fill(float value) const;
   // The value of a float32 tensor of one element.
   float item() const;

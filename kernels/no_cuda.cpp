@@ -1,3 +1,4 @@
+#include "sketchgrad/kernels/device.h"
 #include "sketchgrad/kernels/elementwise_impl.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/gemm_impl.h"
@@ -9,12 +10,25 @@
 #include "sketchgrad/kernels/softmax_impl.h"
 #include "sketchgrad/kernels/update_impl.h"
 
-// Takes the place of every *_cuda.cu in a build without CUDA.
+// Takes the place of every *_cuda.cu and *_cuda.cpp in a build without CUDA.
 namespace sketchgrad::kernels::cuda {
 
 namespace {
 [[noreturn]] void not_compiled() { throw NotCompiled("sketchgrad was built without CUDA"); }
 }  // namespace
+
+void require_device() { not_compiled(); }
+void* stream() { not_compiled(); }
+void* allocate(size_t) { not_compiled(); }
+// Nothing was allocated.
+void release(void*) noexcept {}
+void copy_to_device(const Exec&, const void*, void*, size_t) { not_compiled(); }
+void copy_to_host(const Exec&, const void*, void*, size_t) { not_compiled(); }
+void copy_on_device(const Exec&, const void*, void*, size_t) { not_compiled(); }
+void set_bytes(const Exec&, void*, uint8_t, size_t) { not_compiled(); }
+void synchronize(const Exec&) { not_compiled(); }
+DeviceMemory device_memory() { not_compiled(); }
+std::string device_name() { not_compiled(); }
 
 void fill(const Exec&, float*, int64_t, float) { not_compiled(); }
 void copy(const Exec&, const float*, float*, int64_t) { not_compiled(); }

@@ -155,6 +155,34 @@ TEST_CASE("copies") {
   CHECK(ids.clone(kTest).to_vector<int32_t>() == std::vector<int32_t>{4, 5});
 }
 
+TEST_CASE("large copies and zeros reach every byte") {
+  const int64_t count = 100'003;
+  const Tensor ids = Tensor::empty({count}, kTest, DType::int64);
+  for (int64_t i = 0; i < count; ++i) ids.data<int64_t>()[i] = i << 20;
+  CHECK(ids.clone(kTest).to_vector<int64_t>() == ids.to_vector<int64_t>());
+  const Tensor values = counting({count});
+  CHECK(values.clone(kTest).to_vector<float>() == values.to_vector<float>());
+  CHECK(Tensor::zeros({count}, kTest).to_vector<float>() ==
+        std::vector<float>(static_cast<size_t>(count)));
+  CHECK(Tensor::zeros({count}, kTest, DType::int64).to_vector<int64_t>() ==
+        std::vector<int64_t>(static_cast<size_t>(count)));
+}
+
+TEST_CASE("copies without elements") {
+  const Tensor empty = Tensor::zeros({0, 3}, kTest);
+  empty.copy_from(Tensor::from<float>({}, {0, 3}, kTest));
+  CHECK(empty.to_vector<float>().empty());
+  CHECK(empty.clone(kTest).shape() == Shape{0, 3});
+}
+
+TEST_CASE("a tensor that is there already is not copied") {
+  const Tensor tensor = counting({2, 3});
+  const Tensor same = tensor.to(kCpu, {Category::workspace, "copy"});
+  CHECK(same.raw() == tensor.raw());
+  CHECK_FALSE(tensor.unique());
+  CHECK_THROWS_AS(Tensor().to(kCpu, kTest), InvalidArgument);
+}
+
 TEST_CASE("item wants one element") {
   CHECK(counting({1, 1}).item() == 0.0f);
   CHECK_THROWS_AS(counting({2}).item(), InvalidArgument);
