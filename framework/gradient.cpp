@@ -94,13 +94,26 @@ const RowSparse& Gradient::rows() {
   return parts_[0];
 }
 
-void Gradient::scale(float factor) {
-  if (empty()) return;
+Tensor Gradient::writable_values() {
+  if (empty()) return Tensor();
   if (kind() == Kind::row_sparse) rows();
   Tensor& target = dense_.defined() ? dense_ : parts_[0].values;
   target = writable(std::move(target));
-  float* data = target.data<float>();
+  return target;
+}
+
+void Gradient::scale(float factor) {
+  const Tensor target = writable_values();
+  if (!target.defined()) return;
+  float* const data = target.data<float>();
   kernels::scale(target.exec(), data, factor, data, target.numel());
+}
+
+void Gradient::scale_by(const float* factor) {
+  const Tensor target = writable_values();
+  if (!target.defined()) return;
+  float* const data = target.data<float>();
+  kernels::scale_by(target.exec(), data, factor, data, target.numel());
 }
 
 Tensor Gradient::values() {

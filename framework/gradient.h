@@ -33,8 +33,13 @@ class Gradient {
   Tensor values();
   // Multiplies by `factor`, in place where nobody else shares the storage.
   void scale(float factor);
+  // The same by a factor that lies on the gradient's device.
+  void scale_by(const float* factor);
 
  private:
+  // The tensor of all values, for writing; undefined for none.
+  Tensor writable_values();
+
   Tensor dense_;
   std::vector<RowSparse> parts_;
 };

@@ -56,13 +56,13 @@ Variable unary(Tape& tape, Unary op, const char* name, const Variable& x) {
 
 Variable scaled_sum(Tape& tape, const char* name, const Variable& x, double factor) {
   const MemoryScope scope(name);
-  const double total = kernels::sum(x.value.exec(), x.value.data<float>(), x.value.numel());
-  const Tensor out = Tensor::full({1}, static_cast<float>(total * factor),
-                                  {Category::activation, name}, x.value.device());
+  const Tensor out = activation({1}, name, x.value.device());
+  kernels::scaled_sum(x.value.exec(), x.value.data<float>(), x.value.numel(), factor,
+                      out.data<float>());
   return tape.record(
       name, out, {&x},
       [name, factor, place = x.place(), shape = x.value.shape()](Tape& t, const Tensor& g) {
-        const float value = static_cast<float>(g.item() * factor);
+        const float value = static_cast<float>(t.scalar(g) * factor);
         t.add_gradient(place, Tensor::full(shape, value, {Category::gradient, name}, g.device()));
       });
 }

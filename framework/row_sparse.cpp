@@ -1,5 +1,6 @@
 #include "sketchgrad/framework/row_sparse.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "sketchgrad/kernels/rows.h"
@@ -44,6 +45,8 @@ RowSparse concatenate(const std::vector<RowSparse>& parts, int64_t count) {
   const Device device = parts[0].ids.device();
   RowSparse all;
   all.table_rows = parts[0].table_rows;
+  all.checked =
+      std::all_of(parts.begin(), parts.end(), [](const RowSparse& part) { return part.checked; });
   all.ids = Tensor::empty({count}, {Category::index, "coalesce.ids"}, DType::int32, device);
   all.values = Tensor::empty({count, cols}, {Category::workspace, "coalesce.values"},
                              DType::float32, device);
@@ -65,13 +68,15 @@ RowSparse sum_entries(const RowSparse& entries) {
                                              kernels::ScratchKind::indices);
   const kernels::ScratchArray<int32_t> order(exec, count, "coalesce.order",
                                              kernels::ScratchKind::indices);
-  const kernels::Groups groups =
+  kernels::Groups groups =
       kernels::group_by_key(exec, entries.ids.data<int32_t>(), count, entries.table_rows,
                             keys.data<int32_t>(), begin.data(), order.data());
+  groups.count = std::min(groups.count, entries.table_rows);  // on CUDA some may be empty
   const Device device = entries.ids.device();
   RowSparse result;
   result.table_rows = entries.table_rows;
   result.coalesced = true;
+  result.checked = true;
   result.ids = Tensor::empty({groups.count}, {Category::index, "row_ids"}, DType::int32, device);
   result.values = Tensor::empty({groups.count, entries.values.size(1)},
                                 {Category::gradient, "row_values"}, DType::float32, device);
@@ -92,13 +97,14 @@ RowSparse coalesce(const std::vector<RowSparse>& parts) {
   check(count <= std::numeric_limits<int32_t>::max(), "[coalesce] {} entries, at most 2^31 - 1",
         count);
   if (parts.size() == 1) {
-    check_ids(parts[0]);
-    if (!parts[0].coalesced) return sum_entries(parts[0]);
-    check_increasing(parts[0]);
-    return parts[0];
+    const RowSparse& part = parts[0];
+    if (!part.checked) check_ids(part);
+    if (!part.coalesced) return sum_entries(part);
+    if (!part.checked) check_increasing(part);
+    return part;
   }
   const RowSparse all = concatenate(parts, count);
-  check_ids(all);
+  if (!all.checked) check_ids(all);
   return sum_entries(all);
 }
 

@@ -77,8 +77,9 @@ void Tape::backward(const Variable& loss, float seed) {
   check(loss.value.numel() == 1, "[backward] from a loss of shape {}, it must be one element",
         to_string(loss.value.shape()));
   check(loss.needs_gradient(), "[backward] the loss does not depend on a recorded parameter");
-  add_gradient(loss, Tensor::full(loss.value.shape(), seed, {Category::gradient, "loss"},
-                                  loss.value.device()));
+  seed_ = Tensor::full(loss.value.shape(), seed, {Category::gradient, "loss"}, loss.value.device());
+  seed_value_ = seed;
+  add_gradient(loss, seed_);
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
     nodes_.pop_back();
@@ -88,6 +89,12 @@ void Tape::backward(const Variable& loss, float seed) {
     const Tensor gradient = std::move(node.gradient);
     node.backward(*this, gradient);
   }
+  seed_ = Tensor();
+}
+
+float Tape::scalar(const Tensor& grad_output) const {
+  const bool is_seed = seed_.defined() && grad_output.raw() == seed_.raw();
+  return is_seed ? seed_value_ : grad_output.item();
 }
 
 }  // namespace sketchgrad

@@ -49,6 +49,10 @@ class Tape {
   void add_gradient(const Variable& input, Tensor gradient);
   void add_gradient(const Variable& input, RowSparse gradient);
 
+  // The gradient of a scalar output as a number. On CUDA reading it waits for all queued work,
+  // except where it is still what backward() began with.
+  float scalar(const Tensor& grad_output) const;
+
   // Back from a loss of one element, whose own gradient is `seed`. Frees each node as it is passed.
   // Once a tape.
   void backward(const Variable& loss, float seed = 1.0f);
@@ -65,6 +69,9 @@ class Tape {
   Node& node_of(const Variable& input);
 
   std::vector<Node> nodes_;
+  // Held while walking back, so that nobody writes to it.
+  Tensor seed_;
+  float seed_value_ = 1.0f;
   bool recording_;
 };
 

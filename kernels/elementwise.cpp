@@ -26,6 +26,14 @@ void scale(const Exec& exec, const float* in, float scale, float* out, int64_t c
   dispatch(exec, cpu::scale, cuda::scale, in, scale, out, count);
 }
 
+void scale_by(const Exec& exec, const float* in, const float* factor, float* out, int64_t count) {
+  check_count("scale_by", "count", count);
+  check_array("scale_by", "in", in, count);
+  check_array("scale_by", "factor", factor, count > 0 ? 1 : 0);
+  check_array("scale_by", "out", out, count);
+  dispatch(exec, cpu::scale_by, cuda::scale_by, in, factor, out, count);
+}
+
 void add_scaled(const Exec& exec, const float* in, float scale, float* out, int64_t count) {
   check_count("add_scaled", "count", count);
   check_array("add_scaled", "in", in, count);

@@ -16,6 +16,8 @@ void fill(const Exec&, float* out, int64_t count, float value);
 void copy(const Exec&, const float* in, float* out, int64_t count);
 // out = scale * in
 void scale(const Exec&, const float* in, float scale, float* out, int64_t count);
+// out = *factor * in; factor lies where the arrays lie
+void scale_by(const Exec&, const float* in, const float* factor, float* out, int64_t count);
 // out += scale * in
 void add_scaled(const Exec&, const float* in, float scale, float* out, int64_t count);
 

@@ -14,6 +14,10 @@ void scale(const Exec&, const float* in, float scale, float* out, int64_t count)
   impl::scale(TbbPolicy{}, in, scale, out, count);
 }
 
+void scale_by(const Exec&, const float* in, const float* factor, float* out, int64_t count) {
+  impl::scale_by(TbbPolicy{}, in, factor, out, count);
+}
+
 void add_scaled(const Exec&, const float* in, float scale, float* out, int64_t count) {
   impl::add_scaled(TbbPolicy{}, in, scale, out, count);
 }

@@ -15,6 +15,10 @@ void scale(const Exec& exec, const float* in, float scale, float* out, int64_t c
   impl::scale(CudaPolicy{exec}, in, scale, out, count);
 }
 
+void scale_by(const Exec& exec, const float* in, const float* factor, float* out, int64_t count) {
+  impl::scale_by(CudaPolicy{exec}, in, factor, out, count);
+}
+
 void add_scaled(const Exec& exec, const float* in, float scale, float* out, int64_t count) {
   impl::add_scaled(CudaPolicy{exec}, in, scale, out, count);
 }

@@ -13,6 +13,7 @@ namespace cpu {
 void fill(const Exec&, float* out, int64_t count, float value);
 void copy(const Exec&, const float* in, float* out, int64_t count);
 void scale(const Exec&, const float* in, float scale, float* out, int64_t count);
+void scale_by(const Exec&, const float* in, const float* factor, float* out, int64_t count);
 void add_scaled(const Exec&, const float* in, float scale, float* out, int64_t count);
 void unary(const Exec&, Unary op, const float* in, float* out, int64_t count);
 void unary_backward(const Exec&, Unary op, const float* out, const float* grad_out, float* grad_in,
@@ -25,6 +26,7 @@ namespace cuda {
 void fill(const Exec&, float* out, int64_t count, float value);
 void copy(const Exec&, const float* in, float* out, int64_t count);
 void scale(const Exec&, const float* in, float scale, float* out, int64_t count);
+void scale_by(const Exec&, const float* in, const float* factor, float* out, int64_t count);
 void add_scaled(const Exec&, const float* in, float scale, float* out, int64_t count);
 void unary(const Exec&, Unary op, const float* in, float* out, int64_t count);
 void unary_backward(const Exec&, Unary op, const float* out, const float* grad_out, float* grad_in,
@@ -48,6 +50,12 @@ void copy(const Policy& policy, const float* in, float* out, int64_t count) {
 template <class Policy>
 void scale(const Policy& policy, const float* in, float scale, float* out, int64_t count) {
   for_each(policy, count, ScaleElement{in, scale, out});
+}
+
+template <class Policy>
+void scale_by(const Policy& policy, const float* in, const float* factor, float* out,
+              int64_t count) {
+  for_each(policy, count, ScaleByElement{in, factor, out});
 }
 
 template <class Policy>

@@ -52,6 +52,13 @@ struct ScaleElement {
   SG_HD void operator()(int64_t i) const { out[i] = scale * in[i]; }
 };
 
+struct ScaleByElement {
+  const float* in;
+  const float* factor;
+  float* out;
+  SG_HD void operator()(int64_t i) const { out[i] = *factor * in[i]; }
+};
+
 struct AddScaledElement {
   const float* in;
   float scale;

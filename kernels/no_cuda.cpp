@@ -14,7 +14,7 @@
 namespace sketchgrad::kernels::cuda {
 
 namespace {
-[[noreturn]] void not_compiled() { throw NotCompiled("sketchgrad was built without CUDA"); }
+[[noreturn]] void not_compiled() { throw NotCompiled("sketchgrad was built without CUDA; use cpu"); }
 }  // namespace
 
 void require_device() { not_compiled(); }
@@ -33,6 +33,7 @@ std::string device_name() { not_compiled(); }
 void fill(const Exec&, float*, int64_t, float) { not_compiled(); }
 void copy(const Exec&, const float*, float*, int64_t) { not_compiled(); }
 void scale(const Exec&, const float*, float, float*, int64_t) { not_compiled(); }
+void scale_by(const Exec&, const float*, const float*, float*, int64_t) { not_compiled(); }
 void add_scaled(const Exec&, const float*, float, float*, int64_t) { not_compiled(); }
 void unary(const Exec&, Unary, const float*, float*, int64_t) { not_compiled(); }
 void unary_backward(const Exec&, Unary, const float*, const float*, float*, int64_t) {
@@ -60,6 +61,7 @@ double sum(const Exec&, const float*, int64_t) { not_compiled(); }
 double sum_of_squares(const Exec&, const float*, int64_t) { not_compiled(); }
 void scaled_sum(const Exec&, const float*, int64_t, double, float*) { not_compiled(); }
 void add_sum_of_squares(const Exec&, const float*, int64_t, double*) { not_compiled(); }
+void clip_factor(const Exec&, const double*, double, float*, float*) { not_compiled(); }
 void add_column_sums(const Exec&, ConstMatrix, float*) { not_compiled(); }
 
 void gather_rows(const Exec&, ConstMatrix, const int32_t*, int32_t, Matrix) { not_compiled(); }

@@ -32,6 +32,14 @@ void add_sum_of_squares(const Exec& exec, const float* in, int64_t count, double
   dispatch(exec, cpu::add_sum_of_squares, cuda::add_sum_of_squares, in, count, total);
 }
 
+void clip_factor(const Exec& exec, const double* squares, double max_norm, float* norm,
+                 float* factor) {
+  check_array("clip_factor", "squares", squares, 1);
+  check_array("clip_factor", "norm", norm, 1);
+  check_array("clip_factor", "factor", factor, 1);
+  dispatch(exec, cpu::clip_factor, cuda::clip_factor, squares, max_norm, norm, factor);
+}
+
 void add_column_sums(const Exec& exec, ConstMatrix in, float* out) {
   check_matrix("add_column_sums", "in", in);
   check_array("add_column_sums", "out", out, in.rows > 0 ? in.cols : 0);

@@ -18,6 +18,10 @@ void add_sum_of_squares(const Exec& exec, const float* in, int64_t count, double
   *total += sum_of_squares(exec, in, count);
 }
 
+void clip_factor(const Exec&, const double* squares, double max_norm, float* norm, float* factor) {
+  ClipFactor{squares, max_norm, norm, factor}(0);
+}
+
 void add_column_sums(const Exec& exec, ConstMatrix in, float* out) {
   impl::add_column_sums(TbbPolicy{}, exec, in, out);
 }

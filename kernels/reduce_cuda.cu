@@ -23,6 +23,11 @@ void add_sum_of_squares(const Exec& exec, const float* in, int64_t count, double
                   AddResult{total});
 }
 
+void clip_factor(const Exec& exec, const double* squares, double max_norm, float* norm,
+                 float* factor) {
+  for_each(CudaPolicy{exec}, 1, ClipFactor{squares, max_norm, norm, factor});
+}
+
 void add_column_sums(const Exec& exec, ConstMatrix in, float* out) {
   add_column_sums_by_lanes(CudaPolicy{exec}, exec, in, out);
 }

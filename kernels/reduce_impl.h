@@ -16,6 +16,7 @@ double sum(const Exec&, const float* in, int64_t count);
 double sum_of_squares(const Exec&, const float* in, int64_t count);
 void scaled_sum(const Exec&, const float* in, int64_t count, double factor, float* out);
 void add_sum_of_squares(const Exec&, const float* in, int64_t count, double* total);
+void clip_factor(const Exec&, const double* squares, double max_norm, float* norm, float* factor);
 void add_column_sums(const Exec&, ConstMatrix in, float* out);
 }  // namespace cpu
 namespace cuda {
@@ -23,6 +24,7 @@ double sum(const Exec&, const float* in, int64_t count);
 double sum_of_squares(const Exec&, const float* in, int64_t count);
 void scaled_sum(const Exec&, const float* in, int64_t count, double factor, float* out);
 void add_sum_of_squares(const Exec&, const float* in, int64_t count, double* total);
+void clip_factor(const Exec&, const double* squares, double max_norm, float* norm, float* factor);
 void add_column_sums(const Exec&, ConstMatrix in, float* out);
 }  // namespace cuda
 

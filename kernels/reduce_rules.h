@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cmath>
+#include <cstdint>
+
 #include "sketchgrad/kernels/macros.h"
 
 namespace sketchgrad::kernels {
@@ -11,6 +14,19 @@ struct Value {
 };
 struct Square {
   static SG_HD double of(float x) { return static_cast<double>(x) * static_cast<double>(x); }
+};
+
+// Loop body of one element.
+struct ClipFactor {
+  const double* squares;
+  double max_norm;
+  float* norm;
+  float* factor;
+  SG_HD void operator()(int64_t) const {
+    const double root = sqrt(*squares);
+    *norm = static_cast<float>(root);
+    *factor = root > max_norm ? static_cast<float>(max_norm / root) : 1.0f;
+  }
 };
 
 }  // namespace sketchgrad::kernels

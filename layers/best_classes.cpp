@@ -6,17 +6,6 @@
 
 namespace sketchgrad {
 
-namespace {
-
-Tensor on_device(Device device, const Tensor& tensor, Purpose purpose) {
-  if (tensor.device() == device) return tensor;
-  const Tensor copy = Tensor::empty(tensor.shape(), purpose, tensor.dtype(), device);
-  copy.copy_from(tensor);
-  return copy;
-}
-
-}  // namespace
-
 BestClasses::BestClasses(int64_t tokens, int64_t k)
     : tokens_(tokens), k_(k), entries_(exec_on(kCpu), tokens * k, "top_k.entries") {}
 
@@ -25,7 +14,7 @@ bool BestClasses::better(const Entry& a, const Entry& b) {
 }
 
 void BestClasses::see(const Tensor& logits, IndexRange tokens, IndexRange classes) {
-  const Tensor host = on_device(kCpu, logits, {Category::workspace, "top_k.logits"});
+  const Tensor host = logits.to(kCpu, {Category::workspace, "top_k.logits"});
   const kernels::ConstMatrix chunk = host.matrix();
   const int64_t grain = kernels::kBlockElements / classes.count;
   kernels::for_each_range(
@@ -51,7 +40,7 @@ TopK BestClasses::result(const Tensor& log_sums, const std::string& name, Device
     id[i] = entries_[i].id;
     score[i] = entries_[i].logit - log_sum[i / k_];
   }
-  return {on_device(device, ids, purpose), on_device(device, scores, purpose)};
+  return {ids.to(device, purpose), scores.to(device, purpose)};
 }
 
 void BestClasses::insert(int64_t token, int32_t id, float logit) {

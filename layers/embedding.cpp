@@ -28,26 +28,45 @@ void check_ids(const Parameter& table, const Tensor& ids) {
                                     id, position, rows, table.name));
 }
 
-// The entries whose id is not the padding id, in their order.
-RowSparse without_padding(const RowSparse& gradient, int32_t padding_id) {
-  const kernels::Exec exec = gradient.ids.exec();
-  const int32_t* const ids = gradient.ids.data<int32_t>();
-  const int64_t kept =
-      gradient.count() - kernels::count_id(exec, ids, gradient.count(), padding_id);
-  if (kept == gradient.count()) return gradient;
-
-  const Tensor& values = gradient.values;
-  const Tensor entries =
-      Tensor::empty({kept}, {Category::index, "embedding.kept"}, DType::int32, values.device());
-  RowSparse result = gradient;
-  result.ids =
-      Tensor::empty({kept}, {Category::index, "embedding.grad_ids"}, DType::int32, values.device());
-  kernels::copy_other_ids(exec, ids, gradient.count(), padding_id, result.ids.data<int32_t>(),
-                          entries.data<int32_t>());
-  result.values = Tensor::empty({kept, values.size(1)}, {Category::gradient, "embedding.grad_rows"},
-                                DType::float32, values.device());
-  kernels::gather_rows(exec, values.matrix(), entries.data<int32_t>(), -1, result.values.matrix());
-  return result;
+// The gradient of the rows that tokens have looked up. The ids may lie on the CPU, the values on
+// the table's device.
+RowSparse row_gradient(const EmbeddingOptions& options, const Tensor& ids, const Tensor& values) {
+  const Device device = values.device();
+  // The caller may refill his ids before an optimizer reads the gradient.
+  const Purpose purpose{Category::index, "embedding.grad_ids"};
+  const auto own = [&](const Tensor& tensor) {
+    return tensor.device() == device ? tensor.clone(purpose) : tensor.to(device, purpose);
+  };
+  RowSparse gradient{options.rows,
+                     {},
+                     values,
+                     /*coalesced=*/false,
+                     /*checked=*/device != kCpu};  // in forward; on the CPU again, which is cheap
+  const kernels::Exec exec = ids.exec();
+  const int32_t* const id = ids.data<int32_t>();
+  const int64_t tokens = ids.numel();
+  const int64_t kept = options.padding_id < 0
+                           ? tokens
+                           : tokens - kernels::count_id(exec, id, tokens, options.padding_id);
+  if (kept == tokens) {
+    gradient.ids = own(ids);
+    return gradient;
+  }
+  // Without the padding, in their order.
+  const auto array = [&](const char* name) {
+    return Tensor::empty({kept}, {Category::index, name}, DType::int32, ids.device());
+  };
+  const Tensor kept_ids = array("embedding.grad_ids");
+  const Tensor places = array("embedding.kept");
+  kernels::copy_other_ids(exec, id, tokens, options.padding_id, kept_ids.data<int32_t>(),
+                          places.data<int32_t>());
+  gradient.ids = kept_ids.to(device, purpose);
+  gradient.values = Tensor::empty(
+      {kept, values.size(1)}, {Category::gradient, "embedding.grad_rows"}, DType::float32, device);
+  const Tensor places_there = places.to(device, {Category::index, "embedding.kept"});
+  kernels::gather_rows(values.exec(), values.matrix(), places_there.data<int32_t>(), -1,
+                       gradient.values.matrix());
+  return gradient;
 }
 
 }  // namespace
@@ -65,25 +84,22 @@ Variable Embedding::forward(Tape& tape, const Tensor& ids) {
   const MemoryScope scope(name_);
   check_ids(weight_, ids);
   const Variable table = tape.leaf(weight_);
+  const Device device = weight_.value.device();
   Shape shape = ids.shape();
   shape.push_back(options_.dim);
-  Tensor rows = Tensor::empty(shape, {Category::activation, weight_.name + ".rows"}, DType::float32,
-                              weight_.value.device());
+  Tensor rows =
+      Tensor::empty(shape, {Category::activation, weight_.name + ".rows"}, DType::float32, device);
   const int64_t tokens = ids.numel();
-  kernels::gather_rows(rows.exec(), table.value.matrix(), ids.data<int32_t>(), options_.padding_id,
+  const Tensor ids_there = ids.to(device, {Category::index, "embedding.ids"});
+  kernels::gather_rows(rows.exec(), table.value.matrix(), ids_there.data<int32_t>(),
+                       options_.padding_id,
                        kernels::contiguous(rows.data<float>(), tokens, options_.dim));
 
   return tape.record(
       "embedding", rows, {&table},
       [table = table.place(), ids, tokens, options = options_](Tape& t, const Tensor& grad_output) {
-        // The caller may refill his ids before an optimizer reads the gradient.
-        RowSparse gradient{options.rows,
-                           ids.reshape({tokens}).clone({Category::index, "embedding.grad_ids"}),
-                           grad_output.reshape({tokens, options.dim})};
-        if (options.padding_id >= 0) {
-          gradient = without_padding(gradient, options.padding_id);
-        }
-        t.add_gradient(table, std::move(gradient));
+        t.add_gradient(table, row_gradient(options, ids.reshape({tokens}),
+                                           grad_output.reshape({tokens, options.dim})));
       });
 }
 

@@ -18,8 +18,9 @@ class Embedding : public Module {
  public:
   Embedding(const std::string& name, const EmbeddingOptions&, Rng&, Device = kCpu);
 
-  // ids int32 [..] -> [.., dim]. Throws InvalidArgument naming the place and value of an id outside
-  // the table.
+  // ids int32 [..] -> [.., dim]. They may lie on the CPU whatever the table's device, where they
+  // are checked without waiting for it, and must stay as they are until backward. Throws
+  // InvalidArgument naming the place and value of an id outside the table.
   Variable forward(Tape&, const Tensor& ids);
 
   Parameter& weight() { return weight_; }  // [rows, dim]

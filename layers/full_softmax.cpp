@@ -99,13 +99,14 @@ int64_t check_x(const std::string& name, const Tensor& x, int64_t input) {
   return x.numel() / input;
 }
 
-Tensor no_targets(int64_t tokens, Device device) {
-  const Purpose purpose{Category::workspace, "top_k.targets"};
-  const Tensor host = Tensor::empty({tokens}, purpose, DType::int32);
-  std::fill_n(host.data<int32_t>(), tokens, kernels::kIgnoredTarget);
-  if (device == kCpu) return host;
-  const Tensor targets = Tensor::empty({tokens}, purpose, DType::int32, device);
-  targets.copy_from(host);
+Tensor on_device_of(const Tensor& x, const Tensor& targets) {
+  return targets.to(x.device(), {Category::workspace, "softmax.targets"});
+}
+
+Tensor no_targets(int64_t tokens) {
+  const Tensor targets =
+      Tensor::empty({tokens}, {Category::workspace, "top_k.targets"}, DType::int32);
+  std::fill_n(targets.data<int32_t>(), tokens, kernels::kIgnoredTarget);
   return targets;
 }
 
@@ -140,8 +141,8 @@ Variable FullSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets)
   const int64_t tokens = check_x(name_, x.value, options_.input);
   const int64_t count = check_targets(name_, targets, tokens, options_.classes);
   const double scale = count > 0 ? 1.0 / static_cast<double>(count) : 0.0;
-  const SoftmaxChunks chunks(name_, x.value, weight_->value, bias_value(), targets,
-                             options_.chunk_bytes);
+  const SoftmaxChunks chunks(name_, x.value, weight_->value, bias_value(),
+                             on_device_of(x.value, targets), options_.chunk_bytes);
   Gradients gradients;
   if (tape.recording()) {
     gradients = make_gradients(x, *weight_, bias_);
@@ -150,16 +151,16 @@ Variable FullSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets)
     chunks.see_all();
   }
   const Tensor losses = chunks.losses({Category::workspace, name_ + ".losses"});
-  const double total = kernels::sum(losses.exec(), losses.data<float>(), tokens);
-  const Tensor mean = Tensor::full({1}, static_cast<float>(total * scale),
-                                   {Category::activation, name_}, losses.device());
+  const Tensor mean =
+      Tensor::empty({1}, {Category::activation, name_}, DType::float32, losses.device());
+  kernels::scaled_sum(losses.exec(), losses.data<float>(), tokens, scale, mean.data<float>());
 
   const Variable weight = tape.leaf(*weight_);
   const Variable bias = bias_ == nullptr ? Variable() : tape.leaf(*bias_);
   return tape.record(name_, mean, {&x, &weight, &bias},
                      [x = x.place(), weight = weight.place(), bias = bias.place(), gradients](
                          Tape& t, const Tensor& grad_output) mutable {
-                       const float seed = grad_output.item();
+                       const float seed = t.scalar(grad_output);
                        if (seed != 1.0f) gradients.scale(seed);
                        t.add_gradient(x, std::move(gradients.x));
                        t.add_gradient(weight, std::move(gradients.weight));
@@ -170,7 +171,8 @@ Variable FullSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets)
 Tensor FullSoftmax::log_prob(const Tensor& x, const Tensor& targets) {
   const MemoryScope scope(name_);
   check_targets(name_, targets, check_x(name_, x, options_.input), options_.classes);
-  const SoftmaxChunks chunks(name_, x, weight_->value, bias_value(), targets, options_.chunk_bytes);
+  const SoftmaxChunks chunks(name_, x, weight_->value, bias_value(), on_device_of(x, targets),
+                             options_.chunk_bytes);
   chunks.see_all();
   const Tensor result = chunks.losses({Category::data, name_ + ".log_prob"});
   kernels::scale(result.exec(), result.data<float>(), -1.0f, result.data<float>(), result.numel());
@@ -181,7 +183,7 @@ TopK FullSoftmax::top_k(const Tensor& x, int64_t k) {
   const MemoryScope scope(name_);
   const int64_t tokens = check_x(name_, x, options_.input);
   check(k >= 1 && k <= options_.classes, "[{}] top {} of {} classes", name_, k, options_.classes);
-  const Tensor targets = no_targets(tokens, x.device());
+  const Tensor targets = on_device_of(x, no_targets(tokens));
   const SoftmaxChunks chunks(name_, x, weight_->value, bias_value(), targets, options_.chunk_bytes);
   BestClasses best(tokens, k);
   for (const IndexRange classes : chunks.plan().classes) {

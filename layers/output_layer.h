@@ -11,7 +11,8 @@ struct TopK {
 };
 
 // What all softmaxes over a vocabulary share. x is [tokens, input] (leading axes are folded);
-// targets int32 [tokens], kernels::kIgnoredTarget marks tokens without a target.
+// targets int32 [tokens], kernels::kIgnoredTarget marks tokens without a target. They may lie on
+// the CPU whatever the device of x: there they are checked without waiting for the device.
 class OutputLayer : public Module {
  public:
   // Mean over the tokens with a target of -log p(target). A scalar; 0 if no token has one. While

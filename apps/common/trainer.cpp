@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <new>
 #include <utility>
@@ -84,6 +85,14 @@ Trainer::Trainer(TrainingTask& task, Optimizer& optimizer, Schedule& schedule,
       folder_(folder) {
   check(options.total_steps >= 1, "[train] {} steps, there must be at least 1",
         options.total_steps);
+  check(options.read_every >= 1, "[train] results read every {} steps, it must be at least 1",
+        options.read_every);
+  const auto results = [&](const char* name) {
+    return Tensor::zeros({options.read_every}, {Category::workspace, name}, DType::float32,
+                         options.device);
+  };
+  losses_ = results("train.losses");
+  norms_ = results("train.norms");
 }
 
 bool Trainer::run() {
@@ -109,6 +118,7 @@ bool Trainer::train(Progress& progress) {
     if (every > 0 && figures_.steps % every == 0 && !validation_due()) save_latest();
     show(progress);
   }
+  read_results();
   if (saved_steps_ != figures_.steps) save_latest();
   return figures_.steps >= options_.total_steps && !validation_due();
 }
@@ -122,38 +132,42 @@ void Trainer::step() {
     step_state_ = StepState::begun;
     const int64_t examples = task_.fetch(figures_.steps % task_.steps_per_epoch());
     watch.lap(seconds.data);
-    const double loss = forward_backward();
+    forward_backward();
     watch.lap(seconds.forward_backward);
     clip();
     watch.lap(seconds.clip);
     step_state_ = StepState::updating;
     update();
+    finish_step(examples);
     watch.lap(seconds.optimizer);
-    finish_step(loss, examples);
     step_state_ = StepState::finished;
   } catch (const std::bad_alloc&) {
     throw_out_of_memory(fmt::format("[train] step {}", number));
   }
 }
 
-double Trainer::forward_backward() {
+void Trainer::forward_backward() {
   Tape tape;
   const auto forward = [&] {
     const MemoryScope scope("forward");
     return task_.loss(tape);
   };
   const Variable loss = forward();
-  const double value = loss.value.item();
-  check_finite(value, figures_.steps + 1, "loss");
+  losses_.rows(std::ssize(unread_examples_), 1).copy_from(loss.value.reshape({1}));
+  if (reads_at_once()) check_finite(loss.value.item(), figures_.steps + 1, "loss");
   const MemoryScope scope("backward");
   tape.backward(loss);
-  return value;
 }
 
 void Trainer::clip() {
   const MemoryScope scope("clip");
   // Without clipping, too: the norm tells whether every gradient is finite.
   const double most = options_.clip > 0 ? options_.clip : std::numeric_limits<double>::infinity();
+  if (!reads_at_once()) {
+    norms_.rows(std::ssize(unread_examples_), 1)
+        .copy_from(clip_global_norm_on_device(optimizer_.parameters(), most));
+    return;
+  }
   try {
     last_norm_ = clip_global_norm(optimizer_.parameters(), most);
   } catch (const NumericError& error) {
@@ -169,17 +183,45 @@ void Trainer::update() {
   optimizer_.clear_gradients();
 }
 
-void Trainer::finish_step(double loss, int64_t examples) {
+void Trainer::finish_step(int64_t examples) {
   ++figures_.steps;
   figures_.examples += examples;
-  figures_.epoch.add(loss, examples);
-  figures_.interval.add(loss, examples);
+  unread_examples_.push_back(examples);
+  if (!results_due()) return;
+  read_results();
   if (figures_.steps % task_.steps_per_epoch() == 0) {
     figures_.epoch_losses.push_back(figures_.epoch.value());
     figures_.epoch = {};
   }
   if (figures_.steps % options_.log_every == 0) interval_entry_ = end_interval();
   last_loss_ = figures_.interval.examples > 0 ? figures_.interval.value() : last_loss_;
+}
+
+bool Trainer::results_due() const {
+  const auto ends = [this](int64_t every) { return every > 0 && figures_.steps % every == 0; };
+  return std::ssize(unread_examples_) >= options_.read_every || ends(options_.log_every) ||
+         ends(task_.steps_per_epoch()) || ends(options_.checkpoint_every) || validation_due() ||
+         figures_.steps >= options_.total_steps;
+}
+
+void Trainer::read_results() {
+  const std::vector<int64_t> examples = std::exchange(unread_examples_, {});
+  const int64_t count = std::ssize(examples);
+  const std::vector<float> losses = losses_.rows(0, count).to_vector<float>();
+  const std::vector<float> norms = norms_.rows(0, count).to_vector<float>();
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
+    const int64_t step = figures_.steps - count + 1 + i;
+    if (!reads_at_once()) {
+      step_state_ = StepState::updating;
+      check_finite(losses[at], step, "loss");
+      check_finite(norms[at], step, "gradient norm");
+      last_norm_ = norms[at];
+    }
+    figures_.epoch.add(losses[at], examples[at]);
+    figures_.interval.add(losses[at], examples[at]);
+  }
+  step_state_ = StepState::finished;
 }
 
 json Trainer::end_interval() {
@@ -193,7 +235,7 @@ json Trainer::end_interval() {
                 {"gradient_norm", last_norm_},
                 {"examples", figures_.examples},
                 {"seconds", figures_.seconds.total()},
-                {"peak_bytes", allocator().peak().total}});
+                {"peak_bytes", allocator(options_.device).peak().total}});
   return entry;
 }
 
@@ -207,11 +249,11 @@ void Trainer::show(Progress& progress) const {
   const double seconds_a_step =
       figures_.seconds.total() / static_cast<double>(std::max<int64_t>(1, figures_.steps));
   const auto left = static_cast<double>(options_.total_steps - figures_.steps);
-  progress.update(
-      figures_.steps,
-      fmt::format("epoch {} {} {:.0f}/s {} left {}", epoch() + 1,
-                  task_.describe_briefly(last_loss_), figures_.examples_per_second(),
-                  format_bytes(allocator().peak().total), format_seconds(left * seconds_a_step)));
+  progress.update(figures_.steps,
+                  fmt::format("epoch {} {} {:.0f}/s {} left {}", epoch() + 1,
+                              task_.describe_briefly(last_loss_), figures_.examples_per_second(),
+                              format_bytes(allocator(options_.device).peak().total),
+                              format_seconds(left * seconds_a_step)));
 }
 
 bool Trainer::validation_due() const {
@@ -250,7 +292,9 @@ void Trainer::save_before_error(Progress& progress) {
   if (folder_ == nullptr || saved_steps_ == figures_.steps || figures_.steps == 0) return;
   if (step_state_ == StepState::updating) return;
   try {
-    if (step_state_ == StepState::begun) task_.restore_state();
+    const bool unfinished = step_state_ == StepState::begun;
+    read_results();
+    if (unfinished) task_.restore_state();
     save_latest();
     progress.say(fmt::format("step {}: checkpoint written before the error", figures_.steps));
   } catch (const std::exception& error) {

@@ -90,6 +90,11 @@ struct TrainerOptions {
   int64_t eval_every = 0;        // steps; 0: at the end of each epoch. Also after the last step
   int64_t checkpoint_every = 0;  // steps; 0: after validations only
   int64_t log_every = 50;        // steps
+  // Steps after which losses and norms are read from the device, which waits for it; at the ends of
+  // intervals, epochs and checkpoints in any case. Above 1 a number that is not finite is noticed
+  // so many steps late, and those steps are lost.
+  int64_t read_every = 1;
+  Device device = kCpu;  // of the model
   // When the program began: what was done before training counts as wall time, too.
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
 };
@@ -119,15 +124,22 @@ class Trainer {
   double elapsed_seconds() const;
 
  private:
-  // How far the state is from that of a finished step.
+  // How far the state is from that of a finished step. updating: the parameters are of no step that
+  // could be saved.
   enum class StepState { finished, begun, updating };
 
   bool train(Progress& progress);
   void step();
-  double forward_backward();
+  void forward_backward();
   void clip();
   void update();
-  void finish_step(double loss, int64_t examples);
+  void finish_step(int64_t examples);
+  bool reads_at_once() const { return options_.read_every == 1; }
+  // Whether the results of the steps so far are wanted now.
+  bool results_due() const;
+  // Reads and counts the losses of finished steps. Throws NumericError naming the first one whose
+  // loss or norm is not finite.
+  void read_results();
   bool validation_due() const;
   bool validate(Progress& progress);
   nlohmann::json end_interval();
@@ -151,6 +163,10 @@ class Trainer {
   double loaded_seconds_ = 0;
   int64_t saved_steps_ = -1;  // when the latest checkpoint was written
   StepState step_state_ = StepState::finished;
+  // Of finished steps that have not been read, one entry each: losses_ and norms_ [read_every].
+  std::vector<int64_t> unread_examples_;
+  Tensor losses_;
+  Tensor norms_;
   nlohmann::json interval_entry_;  // that is still to be written; null: none
 };
 

@@ -74,6 +74,7 @@ void add_options(CLI::App& command, GenerateSettings& settings) {
   command.add_option("--threads", settings.threads, "at most so many; 0: all processors")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  command.add_option("--device", settings.device, "cpu or cuda")->capture_default_str();
 }
 
 std::string generate(TrainedModel& trained, const GenerateSettings& settings) {
@@ -102,7 +103,8 @@ std::string generate(TrainedModel& trained, const GenerateSettings& settings) {
 
 void print_generated(const GenerateSettings& settings) {
   const ThreadLimit threads(settings.threads);
-  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)));
+  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),
+                       parse_device(settings.device));
   print_line(stdout, generate(trained, settings));
 }
 

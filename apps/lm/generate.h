@@ -18,6 +18,7 @@ struct GenerateSettings {
   int64_t top_k = 0;       // 0: all words
   uint64_t seed = 1;
   int threads = 0;
+  std::string device = "cpu";
 };
 
 void add_options(CLI::App& command, GenerateSettings& settings);

@@ -28,12 +28,14 @@ void add_options(CLI::App& command, EvalSettings& settings) {
   command.add_option("--threads", settings.threads, "at most so many; 0: all processors")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  command.add_option("--device", settings.device, "cpu or cuda")->capture_default_str();
 }
 
 bool score_text(const EvalSettings& settings) {
   if (!settings.report.empty()) check_replaceable("report", settings.report);
   const ThreadLimit threads(settings.threads);
-  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)));
+  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),
+                       parse_device(settings.device));
   const Tensor ids = read_text(settings.data, trained.vocabulary);
   const StopSignal stop;
   const auto mean =

@@ -14,6 +14,7 @@ struct EvalSettings {
   int64_t batch = 10;
   int64_t bptt = 35;
   int threads = 0;
+  std::string device = "cpu";
 };
 
 void add_options(CLI::App& command, EvalSettings& settings);

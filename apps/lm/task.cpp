@@ -107,8 +107,9 @@ StateDict load_without_optimizer(const std::string& checkpoint) {
                           [](const std::string& name) { return !name.starts_with("optimizer."); });
 }
 
-TrainedModel::TrainedModel(const StateDict& state)
-    : vocabulary(Vocabulary::load(state, kVocabularyPrefix)), model(model_options(state), 0) {
+TrainedModel::TrainedModel(const StateDict& state, Device device)
+    : vocabulary(Vocabulary::load(state, kVocabularyPrefix)),
+      model(model_options(state), 0, device) {
   if (vocabulary.size() != model.options().vocabulary) {
     throw DataError(
         state.source, 0,

@@ -54,7 +54,7 @@ StateDict load_without_optimizer(const std::string& checkpoint);
 
 // What a checkpoint holds for those who only use the model.
 struct TrainedModel {
-  explicit TrainedModel(const StateDict& state);
+  explicit TrainedModel(const StateDict& state, Device device = kCpu);
   Vocabulary vocabulary;
   LanguageModel model;
 };

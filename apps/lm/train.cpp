@@ -114,14 +114,17 @@ json training_report(const TrainingFigures& figures, int64_t steps_per_epoch) {
           {"validations", validations}};
 }
 
-json memory_report(const Optimizer& optimizer) {
+// Of the device that trains, and where that is not the CPU, of the CPU beside it.
+json memory_report(const Optimizer& optimizer, Device device) {
   json state = json::object();
   for (const StateBytes& entry : optimizer.state_bytes()) state[entry.name] = entry.bytes;
-  return {{"peak_bytes", apps::to_json(allocator().peak())},
-          {"at_peak_bytes", apps::to_json(allocator().at_peak())},
-          {"peak_reserved_bytes", allocator().peak_reserved_bytes()},
-          {"peak_resident_bytes", peak_resident_bytes()},
-          {"optimizer_state_bytes", state}};
+  json report = {{"peak_bytes", apps::to_json(allocator(device).peak())},
+                 {"at_peak_bytes", apps::to_json(allocator(device).at_peak())},
+                 {"peak_reserved_bytes", allocator(device).peak_reserved_bytes()},
+                 {"peak_resident_bytes", peak_resident_bytes()},
+                 {"optimizer_state_bytes", state}};
+  if (device != kCpu) report["cpu_peak_bytes"] = apps::to_json(allocator().peak());
+  return report;
 }
 
 struct Scores {
@@ -164,14 +167,14 @@ json score_report(const Scores& scores, const TrainingFigures& figures) {
   return result;
 }
 
-void print_summary(const json& report) {
+void print_summary(const json& report, Device device) {
   const auto print = [](const std::string& line) { print_line(stdout, line); };
   print(fmt::format("valid perplexity {:>14.2f}", report["valid_perplexity"].get<double>()));
   if (!report["test_perplexity"].is_null()) {
     print(fmt::format("test perplexity {:>15.2f}", report["test_perplexity"].get<double>()));
   }
   print(fmt::format("tokens per second {:>13.0f}\n", report["tokens_per_second"].get<double>()));
-  std::string table = format_memory_table(allocator().peak(), allocator().at_peak());
+  std::string table = format_memory_table(allocator(device).peak(), allocator(device).at_peak());
   table.pop_back();  // its last end of line
   print(table);
 }
@@ -192,7 +195,7 @@ bool depends_on_total(const std::string& schedule) {
 }
 
 void resume(Trainer& trainer, const CheckpointFolder& folder, const std::string& schedule,
-            int64_t steps) {
+            int64_t steps, Device device) {
   trainer.load(load_safetensors(folder.latest()));
   say(fmt::format("going on after step {} of {}", trainer.figures().steps, folder.latest()));
   if (depends_on_total(schedule) && trainer.loaded_total_steps() != steps) {
@@ -200,8 +203,10 @@ void resume(Trainer& trainer, const CheckpointFolder& folder, const std::string&
                     trainer.loaded_total_steps()));
   }
   // What was loaded counted as parameters beside the model's own.
-  allocator().release_cached();
-  allocator().reset_peak();
+  for (const Device used : {kCpu, device}) {
+    allocator(used).release_cached();
+    allocator(used).reset_peak();
+  }
 }
 
 void check_files(const RunOptions& run) {
@@ -239,9 +244,12 @@ TrainOutcome train(const TrainSettings& settings) {
                    .eval_every = settings.run.eval_every,
                    .checkpoint_every = settings.run.checkpoint_every,
                    .log_every = settings.run.log_every,
+                   // On the CPU nothing is waited for.
+                   .read_every = device == kCpu ? 1 : settings.run.log_every,
+                   .device = device,
                    .start = start},
                   metrics, folder ? &*folder : nullptr);
-  if (resuming) resume(trainer, *folder, settings.run.schedule, steps);
+  if (resuming) resume(trainer, *folder, settings.run.schedule, steps, device);
   // It empties the file, so only where nothing of the above has failed.
   if (!settings.run.metrics.empty()) {
     metrics = resuming ? MetricsLog(settings.run.metrics, trainer.figures().steps)
@@ -255,11 +263,11 @@ TrainOutcome train(const TrainSettings& settings) {
   report["vocabulary"] = options.vocabulary;
   report["threads"] = threads.count();
   report.update(training_report(trainer.figures(), task.steps_per_epoch()));
-  report.update(memory_report(optimizer));
+  report.update(memory_report(optimizer, device));
   report.update(score_report(*scores, trainer.figures()));
   report["seconds"] = trainer.elapsed_seconds();
   if (!settings.run.report.empty()) write_json(settings.run.report, report);
-  print_summary(report);
+  print_summary(report, device);
   return {true, std::move(report)};
 }
 

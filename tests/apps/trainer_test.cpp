@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "sketchgrad/apps/lm/task.h"
+#include "sketchgrad/framework/ops.h"
 #include "sketchgrad/optim/adam.h"
 #include "sketchgrad/tests/apps/support.h"
 
@@ -53,7 +54,9 @@ class Task final : public TrainingTask {
   }
   Variable loss(Tape& tape) override {
     const Variable loss = task_.loss(tape);
-    return step_ == failing_step && change_loss ? change_loss(tape, loss) : loss;
+    if (step_ != failing_step || !change_loss) return loss;
+    const auto change = change_loss;  // it may put another one in its place
+    return change(tape, loss);
   }
   std::optional<double> validate() override {
     return validation_loss ? validation_loss : task_.validate();
@@ -116,11 +119,11 @@ void check_same_step(const StateDict& actual, const StateDict& wanted) {
 }
 
 Variable with_nan_gradient(Tape& tape, const Variable& loss) {
-  return tape.record("nan", loss.value, {&loss},
-                     [place = loss.place()](Tape& t, const Tensor& gradient) {
-                       gradient.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
-                       t.add_gradient(place, gradient);
-                     });
+  return tape.record(
+      "nan", loss.value, {&loss}, [place = loss.place()](Tape& t, const Tensor& gradient) {
+        const float nan = std::numeric_limits<float>::quiet_NaN();
+        t.add_gradient(place, Tensor::full(gradient.shape(), nan, {Category::gradient, "nan"}));
+      });
 }
 
 TEST_CASE("trainer: an error within a step leaves the checkpoint of the step before") {
@@ -175,6 +178,58 @@ TEST_CASE("trainer: a validation loss that is not finite is of the step that is 
   CHECK_THROWS_WITH_AS(setup.run(), doctest::Contains("step 3: the validation loss is inf"),
                        NumericError);
   check_same_step(setup.latest(), finished_at(3));
+}
+
+TEST_CASE("trainer: losses that are read every few steps make the same run") {
+  const StateDict wanted = finished_at(kSteps);
+  for (const int64_t read_every : {2, 3, 100}) {
+    Setup setup;
+    setup.options.read_every = read_every;
+    setup.options.clip = 0.5;
+    setup.run();
+    Setup at_once;
+    at_once.options.clip = 0.5;
+    at_once.run();
+    check_same_step(setup.latest(), at_once.latest());
+  }
+  Setup unclipped;
+  unclipped.options.read_every = 3;
+  unclipped.run();
+  check_same_step(unclipped.latest(), wanted);
+}
+
+TEST_CASE("trainer: what is read late and is not finite is named, and never saved") {
+  const auto check_left = [&](const char* message, const auto& change_loss) {
+    CAPTURE(message);
+    Setup setup;
+    setup.options.read_every = 100;
+    setup.options.checkpoint_every = 5;
+    setup.options.log_every = 100;
+    setup.task.change_loss = change_loss;
+    CHECK_THROWS_WITH_AS(setup.run(), doctest::Contains(message), NumericError);
+    CHECK(setup.latest().integer("optimizer.steps") == 5);
+  };
+  check_left("step 6: the loss is nan", [](Tape& tape, const Variable& loss) {
+    return scale(tape, loss, std::numeric_limits<float>::quiet_NaN());
+  });
+  check_left("step 6: the gradient norm is nan", with_nan_gradient);
+
+  // Another error meets steps that have not been read: good ones are saved, bad ones are not.
+  for (const bool bad : {false, true}) {
+    Setup setup;
+    setup.options.read_every = 100;
+    setup.options.log_every = 100;
+    setup.task.failing_step = 3;
+    setup.task.change_loss = [&](Tape& tape, const Variable& loss) {
+      setup.task.failing_step = 4;
+      setup.task.change_loss = [](Tape&, const Variable&) -> Variable { throw std::bad_alloc(); };
+      return bad ? with_nan_gradient(tape, loss) : loss;
+    };
+    CHECK_THROWS_AS(setup.run(), OutOfMemory);
+    const bool saved = CheckpointFolder(setup.folder / "run").has_latest();
+    CHECK(saved == !bad);
+    if (saved) CHECK(setup.latest().integer("optimizer.steps") == 3);
+  }
 }
 
 TEST_CASE("trainer: an error before the first step writes no checkpoint") {

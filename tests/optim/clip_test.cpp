@@ -71,6 +71,44 @@ TEST_CASE("clipping agrees with PyTorch") {
   }
 }
 
+TEST_CASE("clipping where the gradients lie gives the same bits") {
+  for (const double max_norm : {0.5, 100.0, std::numeric_limits<double>::infinity()}) {
+    std::vector<std::vector<float>> results;
+    std::vector<double> norms;
+    for (const bool on_device : {false, true}) {
+      Parameter dense("dense", {3});
+      Parameter sparse("sparse", {5, 2});
+      Parameter idle("idle", {3});
+      dense.gradient.add(
+          Tensor::from<float>({0.3f, 1.0f, -2.0f}, {3}, {Category::gradient, "gradient"}));
+      sparse.gradient.add(
+          RowSparse{5, Tensor::from<int32_t>({1, 3, 1}, {3}, {Category::gradient, "ids"}),
+                    Tensor::from<float>({1, 0, 0, 2, 2, 0}, {3, 2}, {Category::gradient, "v"})});
+      const std::vector<Parameter*> all{&dense, &sparse, &idle};
+      norms.push_back(on_device ? clip_global_norm_on_device(all, max_norm).item()
+                                : clip_global_norm(all, max_norm));
+      results.push_back(dense.gradient.dense().to_vector<float>());
+      results.push_back(sparse.gradient.rows().values.to_vector<float>());
+    }
+    CHECK(norms[0] == doctest::Approx(norms[1]));
+    CHECK(results[0] == results[2]);
+    CHECK(results[1] == results[3]);
+  }
+}
+
+TEST_CASE("clipping where the gradients lie leaves it to the reader to find what is not finite") {
+  Parameter parameter("w", {2});
+  const float infinity = std::numeric_limits<float>::infinity();
+  parameter.gradient.add(
+      Tensor::from<float>({1, std::nanf("")}, {2}, {Category::gradient, "gradient"}));
+  CHECK(std::isnan(clip_global_norm_on_device({&parameter}, 1.0).item()));
+  CHECK(parameter.gradient.dense().to_vector<float>()[0] == 1.0f);
+  parameter.gradient.clear();
+  parameter.gradient.add(Tensor::from<float>({1, infinity}, {2}, {Category::gradient, "gradient"}));
+  CHECK(clip_global_norm_on_device({&parameter}, 1.0).item() == infinity);
+  CHECK_THROWS_AS(clip_global_norm_on_device({}, 1.0), InvalidArgument);
+}
+
 TEST_CASE("a gradient that is not finite names its parameter") {
   Parameter parameter("lstm.weight_ih_l0", {2});
   parameter.gradient.add(Tensor::from<float>({1, std::numeric_limits<float>::quiet_NaN()}, {2},
