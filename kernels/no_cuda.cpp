@@ -3,6 +3,7 @@
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/gemm_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
+#include "sketchgrad/kernels/lstm_layer_impl.h"
 #include "sketchgrad/kernels/random_impl.h"
 #include "sketchgrad/kernels/reduce_impl.h"
 #include "sketchgrad/kernels/rows_impl.h"
@@ -14,7 +15,9 @@
 namespace sketchgrad::kernels::cuda {
 
 namespace {
-[[noreturn]] void not_compiled() { throw NotCompiled("sketchgrad was built without CUDA; use cpu"); }
+[[noreturn]] void not_compiled() {
+  throw NotCompiled("sketchgrad was built without CUDA; use cpu");
+}
 }  // namespace
 
 void require_device() { not_compiled(); }
@@ -51,6 +54,17 @@ void lstm_cell_forward(const Exec&, Matrix, const float*, const float*, ConstMat
   not_compiled();
 }
 void lstm_cell_backward(const Exec&, Matrix, ConstMatrix, ConstMatrix, ConstMatrix, Matrix) {
+  not_compiled();
+}
+
+int64_t lstm_layer_reserve_bytes(const Exec&, const LstmLayerShape&) { not_compiled(); }
+void lstm_layer_forward(const Exec&, const LstmLayerShape&, const LstmLayerArrays<const float>&,
+                        const float*, const float*, const float*, float*, float*, float*, void*) {
+  not_compiled();
+}
+void lstm_layer_backward(const Exec&, const LstmLayerShape&, const LstmLayerArrays<const float>&,
+                         const float*, const float*, const float*, const float*, const float*,
+                         void*, float*, const LstmLayerArrays<float>&) {
   not_compiled();
 }
 

@@ -7,6 +7,7 @@
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/lstm.h"
 #include "sketchgrad/kernels/reduce.h"
+#include "sketchgrad/layers/lstm_layer.h"
 
 namespace sketchgrad {
 
@@ -15,28 +16,14 @@ namespace {
 using kernels::Matrix;
 using kernels::Transpose;
 
-// One layer over one segment: its variables, and what backward needs of the forward pass.
-struct LayerRun {
-  std::string name;    // "lstm"
-  std::string suffix;  // "_l0"
-  int64_t steps = 0;
-  int64_t batch = 0;
-  int64_t hidden = 0;
-  int64_t output = 0;  // projection or hidden
-  Variable x;          // [steps, batch, in]
-  Variable weight_ih, weight_hh, bias_ih, bias_hh;
-  Variable weight_hr;  // no value without projection
+// One layer over one segment, step by step: what backward needs of the forward pass.
+struct LayerRun : LstmLayer {
+  explicit LayerRun(const LstmLayer& layer) : LstmLayer(layer) {}
 
   Tensor gates;        // [steps, batch, 4H]
   Tensor h;            // [1 + steps, batch, output]; the first entry is the incoming state
   Tensor c;            // [1 + steps, batch, H], likewise; [1, batch, H] where nothing is kept
   Tensor unprojected;  // [steps or 1, batch, H]: o * tanh(c); no value without projection
-
-  bool projected() const { return weight_hr.value.defined(); }
-  std::string full_name(const char* what) const { return name + "." + what + suffix; }
-  Tensor make(Category category, const char* what, const Shape& shape) const {
-    return Tensor::empty(shape, {category, full_name(what)}, DType::float32, x.value.device());
-  }
 
   // Entry `step` of a tensor over the steps. One that is not kept has a single entry, which each
   // step overwrites.
@@ -149,10 +136,24 @@ void LayerRun::add_input_gradient(Tape& tape) const {
   tape.add_gradient(x, std::move(gradient));
 }
 
-// A copy, so that the state does not hold on to the segment's storage.
+// Without a copy the state would hold on to the segment's storage.
 Tensor last_entry(const Tensor& all, const std::string& name) {
   const Tensor last = all.rows(all.size(0) - 1, 1);
   return last.reshape({all.size(1), all.size(2)}).clone({Category::data, name});
+}
+
+Variable forward_step_by_step(Tape& tape, const LstmLayer& layer, const Tensor& h, const Tensor& c,
+                              LstmState& next) {
+  LayerRun run(layer);
+  run.allocate(tape.recording());
+  run.forward(h, c);
+  const std::string state_name = layer.name + ".state";
+  next.h.push_back(last_entry(run.h, state_name));
+  next.c.push_back(last_entry(run.c, state_name));
+  return tape.record(
+      layer.name, run.h.rows(1, run.steps),
+      {&run.x, &run.weight_ih, &run.weight_hh, &run.bias_ih, &run.bias_hh, &run.weight_hr},
+      [run](Tape& t, const Tensor& grad_output) { run.backward(t, grad_output); });
 }
 
 void check_state(const std::vector<Tensor>& state, const char* what, int64_t layers,
@@ -241,29 +242,27 @@ Variable Lstm::forward_layer(Tape& tape, const Variable& x, int64_t layer, const
                              LstmState& next) {
   const MemoryScope scope(name_);
   const Layer& parameters = layers_[static_cast<size_t>(layer)];
-  LayerRun run;
-  run.name = name_;
-  run.suffix = fmt::format("_l{}", layer);
-  run.steps = x.value.size(0);
-  run.batch = x.value.size(1);
-  run.hidden = options_.hidden;
-  run.output = output_dim();
-  run.x = x;
-  run.weight_ih = tape.leaf(*parameters.weight_ih);
-  run.weight_hh = tape.leaf(*parameters.weight_hh);
-  run.bias_ih = tape.leaf(*parameters.bias_ih);
-  run.bias_hh = tape.leaf(*parameters.bias_hh);
-  if (parameters.weight_hr != nullptr) run.weight_hr = tape.leaf(*parameters.weight_hr);
+  LstmLayer all;
+  all.name = name_;
+  all.suffix = fmt::format("_l{}", layer);
+  all.steps = x.value.size(0);
+  all.batch = x.value.size(1);
+  all.hidden = options_.hidden;
+  all.output = output_dim();
+  all.x = x;
+  all.weight_ih = tape.leaf(*parameters.weight_ih);
+  all.weight_hh = tape.leaf(*parameters.weight_hh);
+  all.bias_ih = tape.leaf(*parameters.bias_ih);
+  all.bias_hh = tape.leaf(*parameters.bias_hh);
+  if (parameters.weight_hr != nullptr) all.weight_hr = tape.leaf(*parameters.weight_hr);
 
-  run.allocate(tape.recording());
-  run.forward(state.h[static_cast<size_t>(layer)], state.c[static_cast<size_t>(layer)]);
-  const std::string state_name = name_ + ".state";
-  next.h.push_back(last_entry(run.h, state_name));
-  next.c.push_back(last_entry(run.c, state_name));
-  return tape.record(
-      name_, run.h.rows(1, run.steps),
-      {&run.x, &run.weight_ih, &run.weight_hh, &run.bias_ih, &run.bias_hh, &run.weight_hr},
-      [run](Tape& t, const Tensor& grad_output) { run.backward(t, grad_output); });
+  const Tensor& h = state.h[static_cast<size_t>(layer)];
+  const Tensor& c = state.c[static_cast<size_t>(layer)];
+  // cuDNN takes a projection as large as the layer for none.
+  const bool in_one_piece =
+      device_ == kCuda && !options_.step_by_step && options_.projection < options_.hidden;
+  return in_one_piece ? forward_in_one_piece(tape, all, h, c, next)
+                      : forward_step_by_step(tape, all, h, c, next);
 }
 
 }  // namespace sketchgrad

@@ -14,6 +14,7 @@ struct LstmOptions {
   int64_t projection =
       0;              // 0: none; otherwise h = W_hr (o * tanh(c)) has this size (Sak et al. 2014)
   float dropout = 0;  // between layers, while training
+  bool step_by_step = false;  // on CUDA, too: not by cuDNN, but with the kernels that the CPU has
 };
 
 // State carried from one segment to the next. Detached: no gradient flows through it (truncated
