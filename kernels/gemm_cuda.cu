@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <mutex>
 
-#include "sketchgrad/kernels/cublas_check.h"
+#include "sketchgrad/kernels/cublas.h"
 #include "sketchgrad/kernels/cuda_policy.cuh"
 #include "sketchgrad/kernels/gemm_impl.h"
 
@@ -17,7 +17,7 @@ constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 cublasHandle_t handle() {
   static const cublasHandle_t made = [] {
     cublasHandle_t created = nullptr;
-    SG_CUBLAS_CHECK(cublasCreate(&created));
+    SG_CUBLAS_CHECK(cublasCreate_v2(&created));
     return created;
   }();
   return made;
@@ -46,11 +46,12 @@ void gemm(const Exec& exec, Transpose transpose_a, Transpose transpose_b, float 
   const int64_t depth = transpose_a == Transpose::yes ? a.rows : a.cols;
   const ScratchArray<char> workspace(exec, kWorkspaceBytes, "cublas.workspace");
   const std::lock_guard lock(handle_mutex());
-  SG_CUBLAS_CHECK(cublasSetStream(handle(), static_cast<cudaStream_t>(exec.stream)));
-  SG_CUBLAS_CHECK(cublasSetWorkspace(handle(), workspace.data(), kWorkspaceBytes));
-  SG_CUBLAS_CHECK(cublasSgemm_64(handle(), operation(transpose_b), operation(transpose_a), c.cols,
-                                 c.rows, depth, &alpha, b.data, leading_dimension(b), a.data,
-                                 leading_dimension(a), &beta, c.data, leading_dimension(c)));
+  SG_CUBLAS_CHECK(cublasSetStream_v2(handle(), static_cast<cudaStream_t>(exec.stream)));
+  SG_CUBLAS_CHECK(cublasSetWorkspace_v2(handle(), workspace.data(), kWorkspaceBytes));
+  SG_CUBLAS_CHECK(cublasSgemm_v2_64(handle(), operation(transpose_b), operation(transpose_a),
+                                    c.cols, c.rows, depth, &alpha, b.data, leading_dimension(b),
+                                    a.data, leading_dimension(a), &beta, c.data,
+                                    leading_dimension(c)));
 }
 
 }  // namespace sketchgrad::kernels::cuda

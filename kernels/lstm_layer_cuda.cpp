@@ -1,11 +1,10 @@
-#include <cudnn.h>
-
 #include <algorithm>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "sketchgrad/kernels/cudnn.h"
 #include "sketchgrad/kernels/device.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
@@ -13,14 +12,6 @@
 namespace sketchgrad::kernels {
 
 namespace {
-
-void check_cudnn(cudnnStatus_t status, const char* expression) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
-  throw CudaError(std::string("[cudnn] ") + expression + " failed: " + cudnnGetErrorString(status));
-}
-
-// Every call into cuDNN goes through this.
-#define SG_CUDNN_CHECK(expression) check_cudnn((expression), #expression)
 
 // Made at the first use; never destroyed, because the driver may be gone before a static is.
 cudnnHandle_t handle() {
@@ -38,12 +29,12 @@ std::mutex& handle_mutex() {
   return mutex;
 }
 
-template <class Descriptor, cudnnStatus_t (*kCreate)(Descriptor*),
-          cudnnStatus_t (*kDestroy)(Descriptor)>
+// A descriptor and the functions that make and destroy it.
+template <class Descriptor, auto kCreate, auto kDestroy>
 class Owned {
  public:
-  Owned() { SG_CUDNN_CHECK(kCreate(&descriptor_)); }
-  ~Owned() { kDestroy(descriptor_); }
+  Owned() { check_cudnn((cudnn().*kCreate)(&descriptor_), "creating a descriptor"); }
+  ~Owned() { (cudnn().*kDestroy)(descriptor_); }
   Owned(const Owned&) = delete;
   Owned& operator=(const Owned&) = delete;
   operator Descriptor() const { return descriptor_; }
@@ -51,14 +42,14 @@ class Owned {
  private:
   Descriptor descriptor_ = nullptr;
 };
-using RnnDescriptor =
-    Owned<cudnnRNNDescriptor_t, cudnnCreateRNNDescriptor, cudnnDestroyRNNDescriptor>;
-using DropoutDescriptor =
-    Owned<cudnnDropoutDescriptor_t, cudnnCreateDropoutDescriptor, cudnnDestroyDropoutDescriptor>;
-using DataDescriptor =
-    Owned<cudnnRNNDataDescriptor_t, cudnnCreateRNNDataDescriptor, cudnnDestroyRNNDataDescriptor>;
-using TensorDescriptor =
-    Owned<cudnnTensorDescriptor_t, cudnnCreateTensorDescriptor, cudnnDestroyTensorDescriptor>;
+using RnnDescriptor = Owned<cudnnRNNDescriptor_t, &Cudnn::cudnnCreateRNNDescriptor,
+                            &Cudnn::cudnnDestroyRNNDescriptor>;
+using DropoutDescriptor = Owned<cudnnDropoutDescriptor_t, &Cudnn::cudnnCreateDropoutDescriptor,
+                                &Cudnn::cudnnDestroyDropoutDescriptor>;
+using DataDescriptor = Owned<cudnnRNNDataDescriptor_t, &Cudnn::cudnnCreateRNNDataDescriptor,
+                             &Cudnn::cudnnDestroyRNNDataDescriptor>;
+using TensorDescriptor = Owned<cudnnTensorDescriptor_t, &Cudnn::cudnnCreateTensorDescriptor,
+                               &Cudnn::cudnnDestroyTensorDescriptor>;
 
 // cuDNN's view of one layer, and how much room it asks for.
 class Layer {
