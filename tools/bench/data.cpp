@@ -4,6 +4,7 @@
 
 #include "sketchgrad/kernels/philox.h"
 #include "sketchgrad/kernels/random.h"
+#include "sketchgrad/tools/bench/measure.h"
 
 namespace sketchgrad::bench {
 
@@ -17,7 +18,7 @@ uint32_t random_bits(Draw draw, uint64_t index) { return kernels::philox(kSeed, 
 }  // namespace
 
 Tensor random_tensor(const Shape& shape, float range, Category category) {
-  Tensor tensor = Tensor::empty(shape, {category, "bench"});
+  Tensor tensor = Tensor::empty(shape, {category, "bench"}, DType::float32, device());
   kernels::fill_uniform(tensor.exec(), {kSeed, kValues}, -range, range, tensor.data<float>(),
                         tensor.numel());
   return tensor;
@@ -60,14 +61,19 @@ std::vector<int32_t> sorted_unique(std::vector<int32_t> ids) {
   return ids;
 }
 
+Tensor zeros(const Shape& shape) {
+  return Tensor::zeros(shape, {Category::activation, "bench"}, DType::float32, device());
+}
+
 Tensor id_tensor(const std::vector<int32_t>& ids, const Shape& shape) {
-  return Tensor::from(ids, shape, {Category::data, "bench.ids"});
+  return Tensor::from(ids, shape, {Category::data, "bench.ids"}, device());
 }
 
 RowSparse random_gradient(int64_t table_rows, int64_t dim, const std::vector<int32_t>& rows) {
   const int64_t count = static_cast<int64_t>(rows.size());
   return {table_rows, id_tensor(rows, {count}),
-          random_tensor({count, dim}, 0.01f, Category::gradient), true};
+          random_tensor({count, dim}, 0.01f, Category::gradient), /*coalesced=*/true,
+          /*checked=*/device() != kCpu};
 }
 
 }  // namespace sketchgrad::bench

@@ -34,7 +34,7 @@ Case gemm_case(const std::string& name, Transpose ta, Transpose tb, int64_t m, i
   };
   const Tensor a = operand(ta, m, k);
   const Tensor b = operand(tb, k, n);
-  const Tensor c = Tensor::zeros({m, n}, {Category::activation, "bench"});
+  const Tensor c = zeros({m, n});
   const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * k;
   return {name,
           {4.0 * static_cast<double>(m * k + k * n + m * n), flops, "2 m n k", m * n < (1 << 18)},
@@ -155,7 +155,8 @@ void run_update(const Options& options, Report& report) {
   constexpr int64_t kElements = int64_t{1} << 25;
   const auto array = [](float range) { return random_tensor({1, kElements}, range); };
   const Tensor w = array(1.0f), g = array(0.01f), m = array(0.01f);
-  const Tensor v = Tensor::full({1, kElements}, 1e-4f, {Category::optimizer_state, "bench"});
+  const Tensor v = zeros({1, kElements});
+  v.fill(1e-4f);
   const auto adam = [=] {
     kernels::update_rows(w.exec(), kernels::AdamRule{1e-6f, 1.0f, 1e-8f, 1.0f},
                          kernels::DenseState{m.matrix(), {0.9f, 0.1f, false}},

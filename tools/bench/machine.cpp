@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/tools/bench/data.h"
 #include "sketchgrad/tools/bench/groups.h"
@@ -116,9 +117,9 @@ Case flops_case(int threads) {
 }
 
 Case best_gemm_case(const Tensor& a, const Tensor& b, const Tensor& c) {
-  constexpr double kSize = 2048;
-  return {"gemm 2048 x 2048 x 2048",
-          {3 * 4 * kSize * kSize, 2 * kSize * kSize * kSize, "2 m n k"},
+  const double size = static_cast<double>(a.size(0));
+  return {fmt::format("gemm {0} x {0} x {0}", a.size(0)),
+          {3 * 4 * size * size, 2 * size * size * size, "2 m n k"},
           [=] {
             kernels::gemm(a.exec(), kernels::Transpose::no, kernels::Transpose::no, 1.0f,
                           a.matrix(), b.matrix(), 0.0f, c.matrix());
@@ -146,8 +147,39 @@ void run_cases(const std::vector<Case>& cases, const Options& options, Report& r
   add_lines(cases, measure(cases, options.seconds), report);
 }
 
-void run_machine(const Options& options, Report& report) {
-  report.begin_group("machine", "peaks, from which the floors below are computed");
+namespace {
+
+// A GPU's peaks by the same operations, as our kernels and cuBLAS do them.
+void run_gpu(const Options& options, Report& report) {
+  constexpr int64_t kSize = 4096;
+  const double bytes = static_cast<double>(kLargeFloats) * 4;
+  const auto floats = [] { return random_tensor({kLargeFloats}, 1.0f); };
+  const auto square = [] { return random_tensor({kSize, kSize}, 1.0f); };
+  const Tensor a = floats(), b = floats();
+  float* const x = a.data<float>();
+  float* const y = b.data<float>();
+  const kernels::Exec exec = a.exec();
+  const std::vector<Case> large = {{"copy",
+                                    {2 * bytes, 0, "read + write, 256 MiB each"},
+                                    [=] { kernels::copy(exec, x, y, kLargeFloats); }},
+                                   {"add scaled",
+                                    {3 * bytes, 0, "2 read + 1 write, 256 MiB each"},
+                                    [=] { kernels::add_scaled(exec, x, 1e-6f, y, kLargeFloats); }},
+                                   {"change in place",
+                                    {2 * bytes, 0, "read + write of the same 256 MiB"},
+                                    [=] { kernels::scale(exec, x, -1.0f, x, kLargeFloats); }}};
+  const std::vector<Case> product = {best_gemm_case(square(), square(), square())};
+  const std::vector<Timing> large_timings = measure(large, options.seconds);
+  const std::vector<Timing> product_timings = measure(product, options.seconds);
+  Peaks peaks;
+  peaks.memory_bandwidth = peaks.cache_bandwidth = best_rate(large, large_timings);
+  peaks.flops = best_rate(product, product_timings);
+  report.set_peaks(peaks);
+  add_lines(large, large_timings, report);
+  add_lines(product, product_timings, report);
+}
+
+void run_cpu(const Options& options, Report& report) {
   Peaks peaks;
   const auto floats = [](int64_t count) { return random_tensor({count}, 1.0f); };
 
@@ -181,7 +213,18 @@ void run_machine(const Options& options, Report& report) {
   add_lines(cached, cached_timings, report);
   add_lines(arithmetic, arithmetic_timings, report);
   add_lines(product, product_timings, report);
-  allocator().release_cached();
+}
+
+}  // namespace
+
+void run_machine(const Options& options, Report& report) {
+  report.begin_group("machine", "peaks, from which the floors below are computed");
+  if (device() == kCpu) {
+    run_cpu(options, report);
+  } else {
+    run_gpu(options, report);
+  }
+  allocator(device()).release_cached();
 }
 
 }  // namespace sketchgrad::bench

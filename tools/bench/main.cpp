@@ -1,5 +1,5 @@
 // How fast the kernels, the optimizer steps and a training step are, each against the floor that
-// this machine's bandwidth and arithmetic set. CPU only.
+// this machine's bandwidth and arithmetic set, on the CPU or on a GPU.
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <tbb/global_control.h>
@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "sketchgrad/framework/memory.h"
+#include "sketchgrad/kernels/device.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/tools/bench/groups.h"
 
@@ -23,6 +24,7 @@ struct CommandLine {
   Options options;
   std::vector<std::string> only;
   std::string json_file;
+  std::string device = "cpu";
 };
 
 std::vector<Group> all_groups() {
@@ -68,6 +70,9 @@ void describe(CLI::App& app, CommandLine& line) {
       ->check(CLI::Range(0, 1024));
   app.add_flag("--cpu-time", options.cpu_time,
                "count the thread's CPU time, for machines with other work; with --threads 1 only");
+  app.add_option("--device", line.device,
+                 "cpu or cuda; on cuda --threads and --cpu-time mean little")
+      ->capture_default_str();
   app.add_option("--rows", options.rows, "rows of the tables with row-sparse gradients")
       ->check(positive)
       ->capture_default_str();
@@ -87,9 +92,14 @@ void describe(CLI::App& app, CommandLine& line) {
   app.add_option("--json", line.json_file, "file for all figures");
 }
 
+std::string device_name() {
+  return device() == kCpu ? to_string(device()) : kernels::cuda::device_name();
+}
+
 nlohmann::json to_json(const Options& options, const Report& report) {
   return {{"settings",
-           {{"threads", options.threads},
+           {{"device", device_name()},
+            {"threads", options.threads},
             {"cpu_time", options.cpu_time},
             {"rows", options.rows},
             {"dim", options.dim},
@@ -132,19 +142,20 @@ void check_clock(const Options& options) {
 void run(CommandLine line) {
   const std::vector<Group> groups = select(all_groups(), line.only);
   check_clock(line.options);
+  use_device(parse_device(line.device));
   JsonFile file(line.json_file);
   use_clock(line.options.cpu_time ? ClockKind::cpu : ClockKind::wall);
   if (line.options.threads == 0) line.options.threads = tbb::info::default_concurrency();
   line.options.active = std::min(line.options.active, line.options.rows);
   const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
                                   static_cast<size_t>(line.options.threads));
-  fmt::print("threads {}, {} time; ratio: to the first line of the group, in the same rounds\n",
-             line.options.threads, line.options.cpu_time ? "CPU" : "wall");
+  fmt::print("{}, threads {}, {} time; ratio: to the first line of the group, in the same rounds\n",
+             device_name(), line.options.threads, line.options.cpu_time ? "CPU" : "wall");
   Report report;
   run_machine(line.options, report);
   for (const Group& group : groups) {
     group.run(line.options, report);
-    allocator().release_cached();
+    allocator(device()).release_cached();
   }
   file.write(to_json(line.options, report));
 }

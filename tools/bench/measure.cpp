@@ -9,6 +9,7 @@ namespace sketchgrad::bench {
 namespace {
 
 ClockKind clock_kind = ClockKind::wall;
+Device measured_device = kCpu;
 
 constexpr int kMaxRounds = 300;
 // A sample is at least this long where its case may run several times.
@@ -57,7 +58,12 @@ double paired_ratio(const Timing& timing, const Timing& base) {
 
 void use_clock(ClockKind kind) { clock_kind = kind; }
 
+void use_device(Device chosen) { measured_device = chosen; }
+
+Device device() { return measured_device; }
+
 double seconds_now() {
+  synchronize(measured_device);
   timespec now;
   clock_gettime(clock_kind == ClockKind::cpu ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);

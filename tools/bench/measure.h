@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "sketchgrad/framework/device.h"
+
 namespace sketchgrad::bench {
 
 // What a measured piece of code must do at the least, by a formula that is stated with it.
@@ -44,6 +46,10 @@ struct Case {
 // counts only what was really computed, and it means something with a single thread only.
 enum class ClockKind { wall, cpu };
 void use_clock(ClockKind kind);
+// The device that everything is measured on; the CPU unless set before the first measurement.
+void use_device(Device device);
+Device device();
+// Waits for the device first.
 double seconds_now();
 
 // One call times one or more parts of something and returns the seconds of each.

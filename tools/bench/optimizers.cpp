@@ -63,7 +63,7 @@ double state_bytes(const StateDict& state, const std::string& name, int64_t dim,
 class Table {
  public:
   Table(int64_t rows, int64_t dim, bool with_readings)
-      : parameter_("table", {rows, dim}), variants_(variants(with_readings)) {
+      : parameter_("table", {rows, dim}, device()), variants_(variants(with_readings)) {
     for (const Variant& variant : variants_) {
       optimizers_.push_back(std::make_unique<Optimizer>(Adam{.learning_rate = kLearningRate}));
       optimizers_.back()->add(parameter_, variant.moments);
