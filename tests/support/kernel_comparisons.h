@@ -1,0 +1,20 @@
+#pragma once
+
+#include "sketchgrad/framework/device.h"
+
+// Test support: every public entry of kernels/*.h but update_rows (update_comparisons.h), on the
+// CPU and on `other` (compare_devices.h).
+namespace sketchgrad::test {
+
+void compare_elementwise(Device other);
+void compare_gemm(Device other);
+void compare_row_access(Device other);
+void compare_id_searches(Device other);
+void compare_groups(Device other);
+void compare_reductions(Device other);
+void compare_random(Device other);
+void compare_lstm(Device other);
+void compare_softmax(Device other);
+void compare_sketch_plans(Device other);
+
+}  // namespace sketchgrad::test
