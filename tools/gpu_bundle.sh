@@ -8,12 +8,11 @@ usage() {
   cat <<END
 usage: tools/gpu_bundle.sh [options]
 
-Builds what tests need a GPU for, and packs it into one folder of at most $limit_mib MiB: the programs
-(stripped), the shared libraries that a bare Linux machine may lack, and run.sh, which runs the tests
-there. The machine needs a driver, cuBLAS and cuDNN, an x86-64 CPU that SKETCHGRAD_MARCH allows, and
+Builds what needs a GPU, and packs it into one folder of at most $limit_mib MiB: the programs (stripped),
+the shared libraries that a bare Linux machine may lack, and run.sh, which runs the tests there. The machine needs a driver, cuBLAS and cuDNN, an x86-64 CPU that SKETCHGRAD_MARCH allows, and
 a libc as new as here.
 
-  --output FOLDER  the folder (default: build/gpu_bundle); what a former bundle left there is removed
+  --output FOLDER  the folder (default: build/gpu_bundle); a former bundle there is replaced
   --build FOLDER   take the programs of this build as they are, and build nothing
   --jobs N         parallel compilations (default: number of processors)
 END
@@ -85,7 +84,8 @@ git describe --always --abbrev=40 --dirty >"$output/COMMIT" 2>/dev/null ||
 cp -- tools/gpu_run.sh "$output/run.sh"
 
 # Of the C library and the driver only the machine's own work; cuBLAS and cuDNN are too large.
-left_out='^(linux-vdso|ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|cuda|nvidia-.*))\.so|^lib(cublas|cublasLt|cudnn.*)\.so'
+left_out='^(linux-vdso|ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|cuda|nvidia-.*))\.so'
+left_out+='|^lib(cublas|cublasLt|cudnn.*)\.so'
 
 for program in "${programs[@]}"; do
   cp -- "$build/$program" "$output/$program"

@@ -308,7 +308,8 @@ driver=${gpu##*, }
 
 say "commit $commit, $date"
 say "GPU: ${device:-none that nvidia-smi shows}${driver:+, driver $driver}"
-if ((${#missing_libraries[@]})); then say "missing, so that what needs it cannot run: $(join ', ' "${missing_libraries[@]}")"; fi
+missing=$(join ', ' "${missing_libraries[@]}")
+[[ -z $missing ]] || say "missing, so that what needs it fails: $missing"
 
 status=""
 run_tests
@@ -333,6 +334,7 @@ write_json
 
 tail_text=""
 ((${#skipped[@]} == 0)) || tail_text="; skipped: $(join ', ' "${skipped[@]}")"
+[[ -z $missing ]] || tail_text+="; missing: $missing"
 case $verdict in
   pass) say "PASS: ${#tests_run[@]} GPU test programs$tail_text" ;;
   skipped) say "SKIPPED: nothing was run, as there is no GPU: $(join ', ' "${skipped[@]}")" ;;

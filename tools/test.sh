@@ -11,7 +11,7 @@ Installs missing packages, configures, builds with warnings as errors, and runs 
   --preset NAME   preset to build and test: release (default), debug, asan or tsan
   --sanitizers    then also asan and tsan
   --label REGEX   only tests with such a label (kernels, framework, layers, optim, apps, tools,
-                  gpu, style, package)
+                  gpu, emulated_gpu, style, package)
   --jobs N        parallel compilations (default: number of processors)
 END
 }

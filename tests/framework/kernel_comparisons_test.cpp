@@ -14,6 +14,7 @@ TEST_CASE("comparisons: groups and their sums") { compare_groups(kCpu); }
 TEST_CASE("comparisons: reductions") { compare_reductions(kCpu); }
 TEST_CASE("comparisons: random arrays") { compare_random(kCpu); }
 TEST_CASE("comparisons: lstm cells") { compare_lstm(kCpu); }
+TEST_CASE("comparisons: lstm layers") { compare_lstm_layer(kCpu); }
 TEST_CASE("comparisons: softmax") { compare_softmax(kCpu); }
 TEST_CASE("comparisons: plans of sketches") { compare_sketch_plans(kCpu); }
 

@@ -14,6 +14,7 @@ TEST_CASE("groups and their sums") { compare_groups(kCuda); }
 TEST_CASE("reductions") { compare_reductions(kCuda); }
 TEST_CASE("random arrays") { compare_random(kCuda); }
 TEST_CASE("lstm cells") { compare_lstm(kCuda); }
+TEST_CASE("lstm layers") { compare_lstm_layer(kCuda); }
 TEST_CASE("softmax") { compare_softmax(kCuda); }
 TEST_CASE("plans of sketches") { compare_sketch_plans(kCuda); }
 

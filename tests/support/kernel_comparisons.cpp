@@ -12,12 +12,14 @@
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/lstm.h"
+#include "sketchgrad/kernels/lstm_layer.h"
 #include "sketchgrad/kernels/random.h"
 #include "sketchgrad/kernels/reduce.h"
 #include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/kernels/sketch.h"
 #include "sketchgrad/kernels/softmax.h"
 #include "sketchgrad/tests/support/compare_devices.h"
+#include "sketchgrad/tests/support/lstm_layer_reference.h"
 
 namespace sketchgrad::test {
 
@@ -72,6 +74,9 @@ void compare_elementwise(Device other) {
       apply("scale", kExact, [&](float* out) { kernels::scale(exec, x, -0.3f, out, count); });
       apply("scale in place", kExact,
             [&](float* out) { kernels::scale(exec, out, -0.3f, out, count); });
+      const Tensor factor = on<float>(device, {1.7f});
+      apply("scale_by", kExact,
+            [&](float* out) { kernels::scale_by(exec, x, factor.data<float>(), out, count); });
       apply("add_scaled", kOneRounding,
             [&](float* out) { kernels::add_scaled(exec, x, 0.7f, out, count); });
       for (const Unary op : {Unary::relu, Unary::sigmoid, Unary::tanh}) {
@@ -361,6 +366,16 @@ void compare_reductions(Device other) {
                  kDoubleSums)};
     });
   }
+  for (const double squares : {0.0, 0.25, 16.0, 1e300, static_cast<double>(INFINITY)}) {
+    CAPTURE(squares);
+    compare_with_cpu(other, [&](Device device) {
+      const Tensor total = on<int64_t>(device, {std::bit_cast<int64_t>(squares)});
+      const Tensor results = on<float>(device, {kNaN, kNaN});
+      kernels::clip_factor(exec_on(device), static_cast<const double*>(total.raw()), 2.0,
+                           results.data<float>(), results.data<float>() + 1);
+      return Outputs{output("clip_factor", results, kOneRounding)};
+    });
+  }
   for (const int64_t rows : {0, 1, 127, 129, 1000}) {
     for (const int64_t dim : kDims) {
       CAPTURE(rows);
@@ -442,6 +457,94 @@ void compare_lstm(Device other) {
         return outputs;
       });
     }
+  }
+}
+
+void compare_lstm_layer(Device other) {
+  constexpr Tolerance kLayer{0.0, 2e-5};
+  using kernels::LstmLayerShape;
+  for (const LstmLayerShape shape :
+       {LstmLayerShape{1, 1, 1, 1, 0}, {5, 3, 7, 9, 0}, {4, 2, 33, 16, 5}, {35, 20, 64, 64, 0}}) {
+    CAPTURE(shape.steps);
+    CAPTURE(shape.hidden);
+    CAPTURE(shape.projection);
+    Draw draw(15);
+    const int64_t gates = 4 * shape.hidden, positions = shape.steps * shape.batch;
+    const auto small = [&](int64_t count) { return draw.floats(count, -0.4f, 0.4f); };
+    const std::vector<float> values[] = {small(gates * shape.input), small(gates * shape.output()),
+                                         small(gates), small(gates),
+                                         small(shape.projection * shape.hidden)};
+    const std::vector<float> xs = draw.floats(positions * shape.input),
+                             hs = draw.floats(shape.batch * shape.output()),
+                             cs = draw.floats(shape.batch * shape.hidden),
+                             gradients_of_y = draw.floats(positions * shape.output());
+    compare_with_cpu(other, [&](Device device) {
+      const Exec exec = exec_on(device);
+      const auto unset = [&](int64_t count) {
+        return Tensor::full({count}, kNaN, {Category::data, "out"}, device);
+      };
+      std::vector<Tensor> weights, grads;
+      for (const std::vector<float>& weight : values) {
+        weights.push_back(on(device, weight));
+        grads.push_back(unset(weights.back().numel()));
+      }
+      const auto data = [](const std::vector<Tensor>& tensors, size_t i) {
+        return tensors[i].data<float>();
+      };
+      const kernels::LstmLayerArrays<const float> arrays{
+          data(weights, 0), data(weights, 1), data(weights, 2), data(weights, 3), data(weights, 4)};
+      const kernels::LstmLayerArrays<float> gradients{
+          data(grads, 0), data(grads, 1), data(grads, 2), data(grads, 3), data(grads, 4)};
+      const Tensor x = on(device, xs), h = on(device, hs), c = on(device, cs),
+                   grad_y = on(device, gradients_of_y);
+      const Tensor y = unset(grad_y.numel()), h_next = unset(h.numel()), c_next = unset(c.numel()),
+                   grad_x = unset(x.numel());
+      const auto forward = [&](float* reserve) {
+        if (device == kCpu) {
+          lstm_reference_forward(shape, arrays, x.data<float>(), h.data<float>(), c.data<float>(),
+                                 y.data<float>(), h_next.data<float>(), c_next.data<float>(),
+                                 reserve);
+        } else {
+          kernels::lstm_layer_forward(exec, shape, arrays, x.data<float>(), h.data<float>(),
+                                      c.data<float>(), y.data<float>(), h_next.data<float>(),
+                                      c_next.data<float>(), reserve);
+        }
+      };
+      const int64_t reserve_floats = device == kCpu
+                                         ? lstm_reference_reserve_floats(shape)
+                                         : (kernels::lstm_layer_reserve_bytes(exec, shape) + 3) / 4;
+      const Tensor reserve = unset(reserve_floats);
+      Outputs outputs;
+      const auto add = [&](const char* name, const Tensor& tensor) {
+        outputs.push_back(output(name, tensor, kLayer));
+      };
+      // Without a backward there is no reserve; the reference always writes it.
+      for (const bool training : {false, true}) {
+        forward(training || device == kCpu ? reserve.data<float>() : nullptr);
+        add("y", y);
+        add("h", h_next);
+        add("c", c_next);
+      }
+      const auto backward = [&](float* grad_x_data) {
+        if (device == kCpu) {
+          lstm_reference_backward(shape, arrays, x.data<float>(), h.data<float>(), c.data<float>(),
+                                  y.data<float>(), grad_y.data<float>(), reserve.data<float>(),
+                                  grad_x_data, gradients);
+        } else {
+          kernels::lstm_layer_backward(exec, shape, arrays, x.data<float>(), h.data<float>(),
+                                       c.data<float>(), y.data<float>(), grad_y.data<float>(),
+                                       reserve.data<float>(), grad_x_data, gradients);
+        }
+      };
+      backward(grad_x.data<float>());
+      add("gradient of x", grad_x);
+      for (const Tensor& gradient : grads) add("gradient of weights", gradient);
+      // Once more, without the gradient of x.
+      forward(reserve.data<float>());
+      backward(nullptr);
+      for (const Tensor& gradient : grads) add("gradient of weights alone", gradient);
+      return outputs;
+    });
   }
 }
 

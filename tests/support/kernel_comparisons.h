@@ -14,6 +14,8 @@ void compare_groups(Device other);
 void compare_reductions(Device other);
 void compare_random(Device other);
 void compare_lstm(Device other);
+// The layer by cuDNN, with lstm_layer_reference.h on the CPU, which has no kernel for it.
+void compare_lstm_layer(Device other);
 void compare_softmax(Device other);
 void compare_sketch_plans(Device other);
 

@@ -200,7 +200,8 @@ void compare_sketched_pairs(Device other) {
     compare_steps(other, {"sketch:0.5,width=12,depth=3,reading=requery",
                           "sketch:0.5,width=12,depth=3,reading=mean_delta", 40, dim});
   }
-  compare_steps(other, {"sketch:0.2", "sketch:0.2", 7000, 64});
+  // Of blocked hashing, where the defaults are.
+  compare_steps(other, {"sketch:0.2,width=1030", "sketch:0.2,width=1030", 3000, 16});
 }
 
 void compare_geometries(Device other) {
