@@ -2,6 +2,7 @@
 
 #include <cudnn.h>
 
+#include <cstdlib>
 #include <string>
 
 #include "sketchgrad/kernels/error.h"
@@ -38,7 +39,12 @@ struct Cudnn {
 
 // Never destroyed, because the driver may be gone before a static is.
 inline const Cudnn& cudnn() {
-  static const Cudnn& loaded = *new Cudnn;
+  static const Cudnn& loaded = []() -> const Cudnn& {
+    // One workspace of one size for the products inside cuDNN: with several, NVIDIA says, the bits
+    // of an LSTM layer may differ from run to run. Whoever has set it keeps his setting.
+    ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", /*overwrite=*/0);
+    return *new Cudnn;
+  }();
   return loaded;
 }
 

@@ -36,6 +36,18 @@ int64_t leading_dimension(ConstMatrix matrix) {
   return std::max({matrix.stride, matrix.cols, int64_t{1}});
 }
 
+// c = beta c, for a product of depth 0, whose operands may be null.
+struct ScaleRow {
+  Matrix c;
+  float beta;
+  struct Column {
+    float* row;
+    float beta;
+    SG_HD void operator()(int64_t j) const { row[j] = beta == 0.0f ? 0.0f : beta * row[j]; }
+  };
+  SG_HD Column operator()(int64_t r) const { return {c.row(r), beta}; }
+};
+
 }  // namespace
 
 // cuBLAS stores columns one after the other: it is given the product of the transposes, c^T =
@@ -44,6 +56,7 @@ void gemm(const Exec& exec, Transpose transpose_a, Transpose transpose_b, float 
           ConstMatrix a, ConstMatrix b, float beta, Matrix c) {
   if (c.rows == 0 || c.cols == 0) return;
   const int64_t depth = transpose_a == Transpose::yes ? a.rows : a.cols;
+  if (depth == 0) return for_each_row(CudaPolicy{exec}, c.rows, c.cols, ScaleRow{c, beta});
   const ScratchArray<char> workspace(exec, kWorkspaceBytes, "cublas.workspace");
   const std::lock_guard lock(handle_mutex());
   SG_CUBLAS_CHECK(cublasSetStream_v2(handle(), static_cast<cudaStream_t>(exec.stream)));

@@ -19,7 +19,8 @@ inline constexpr int kWarpLanes = 32;
 //   lanes of the group have to call it, with the same mask. void sync() const: what lanes read and
 //   wrote before comes before what any lane does after.
 
-// In a fixed order, by halves; all lanes get the same bits. combine(a, b) == combine(b, a).
+// In a fixed order, by halves. Each lane has its own order of operands: all get the same bits where
+// combine(a, b) has those of combine(b, a), otherwise only those of one lane repeat.
 template <class Group, class T, class Combine>
 SG_HD T combine_over_lanes(const Group& group, T value, const Combine& combine) {
   for (int mask = group.lanes() / 2; mask > 0; mask /= 2) {

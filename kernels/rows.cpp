@@ -78,6 +78,7 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
 
 void sum_groups(const Exec& exec, const Groups& groups, ConstMatrix values, Matrix out) {
   check_count("sum_groups", "groups.count", groups.count);
+  check_array("sum_groups", "groups.keys", groups.keys, groups.count);
   check_array("sum_groups", "groups.begin", groups.begin, groups.count);
   check_array("sum_groups", "groups.order", groups.order, groups.count);
   check_matrix("sum_groups", "values", values);

@@ -17,12 +17,13 @@ namespace sketchgrad::test {
 
 namespace {
 
-constexpr size_t kStackBytes = size_t{256} << 10;
+// Small enough for the heap to keep: warps are made for every loop.
+constexpr size_t kStackBytes = size_t{96} << 10;
 
 // A stack of its own, and what the sanitizers have to be told when it is switched to.
 struct Fiber {
   ucontext_t context{};
-  std::vector<char> stack;
+  std::unique_ptr<char[]> stack;
   void* fake_stack = nullptr;
   const void* bottom = nullptr;
   size_t bytes = 0;
@@ -89,14 +90,14 @@ EmulatedWarp::EmulatedWarp(int lanes, uint32_t order_seed)
 #endif
   const auto address = reinterpret_cast<uintptr_t>(fibers_.get());
   for (Fiber& fiber : fibers_->lanes) {
-    fiber.stack.resize(kStackBytes);
-    fiber.bottom = fiber.stack.data();
+    fiber.stack = std::make_unique_for_overwrite<char[]>(kStackBytes);
+    fiber.bottom = fiber.stack.get();
     fiber.bytes = kStackBytes;
 #if defined(__SANITIZE_THREAD__)
     fiber.tsan = __tsan_create_fiber(0);
 #endif
     getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStackBytes;
     makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Fibers::enter), 2,
                 static_cast<unsigned>(address >> 32), static_cast<unsigned>(address));
