@@ -82,6 +82,8 @@ mkdir -p -- "$output"/{tests,tools,apps,lib}
 git describe --always --abbrev=40 --dirty >"$output/COMMIT" 2>/dev/null ||
   echo unknown >"$output/COMMIT"
 cp -- tools/gpu_run.sh "$output/run.sh"
+mkdir -p -- "$output/tools/peers"
+cp -- tools/peers/torch_lm.py "$output/tools/peers/"
 
 # Of the C library and the driver only the machine's own work; cuBLAS and cuDNN are too large.
 left_out='^(linux-vdso|ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|cuda|nvidia-.*))\.so'

@@ -9,9 +9,9 @@ usage() {
 usage: run.sh [options] [-- COMMAND...]
 
 Runs every GPU test program, then each again under compute-sanitizer (memcheck and racecheck), then
-the benchmarks; each in turn, so that nothing else works on the GPU. What cannot run is skipped and
-named. The last line says PASS, FAIL or SKIPPED (no GPU here, so nothing was run). Exit code: 0, or
-1 after FAIL.
+the benchmarks, and PyTorch's model of the same sizes where python3 has a PyTorch that sees a GPU;
+each in turn, so that nothing else works on the GPU. What cannot run is skipped and named. The last
+line says PASS, FAIL or SKIPPED (no GPU here, so nothing was run). Exit code: 0, or 1 after FAIL.
 
   --results FOLDER      for results.json, report.txt and a log for each program
                         (default: gpu_results in the current folder)
@@ -278,6 +278,25 @@ run_benchmarks() {
   run_program bench "$program" --device cuda --json "$results/bench.json"
 }
 
+# PyTorch's model of the sizes that the benchmark's step has.
+run_peer() {
+  # In a bundle, or beside this script in a source tree.
+  local peer=$root/tools/peers/torch_lm.py tf32
+  [[ -f $peer ]] || peer=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/peers/torch_lm.py
+  if [[ ! -f $peer ]]; then
+    skip "PyTorch" "$peer" "not packed"
+    return
+  fi
+  if ! python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+    skip "PyTorch" "$peer" "no Python with a PyTorch that sees a GPU"
+    return
+  fi
+  for tf32 in "" --tf32; do
+    run_program "PyTorch${tf32:+ $tf32}" python3 "$peer" --device cuda --dropout 0 --steps 200 \
+      --warmup-steps 20 $tf32 --report "$results/torch${tf32#-}.json"
+  done
+}
+
 # join SEPARATOR WORD...
 join() {
   local separator=$1 text=${2:-}
@@ -316,6 +335,7 @@ run_tests
 if ((${#tests_run[@]})) && ! $quick; then
   run_sanitizers
   run_benchmarks
+  run_peer
 fi
 
 # A GPU that no test saw is a mistake, and must not look like a machine without one.

@@ -54,6 +54,7 @@ class Run(GpuScriptTest):
     def setUp(self):
         super().setUp()
         self.script(self.path / "nvidia-smi", "exit 9")
+        self.script(self.path / "python3", "exit 1")  # has no PyTorch
         self.script(self.path / "compute-sanitizer",
                     'while [[ $1 == --* ]]; do case $1 in --tool | --error-exitcode |'
                     ' --report-api-errors) shift ;; esac; shift; done; exec "$@"')
@@ -104,12 +105,16 @@ class Run(GpuScriptTest):
 
     def test_sanitizers_and_benchmarks_follow(self):
         self.with_gpu()
+        self.script(self.path / "python3", 'echo "$@"')
         process, results = self.run_tests(
             {"tests/gpu_a": PASSES, "tests/gpu_c": SKIPS,
              "tools/bench": 'if [[ $1 == --help ]]; then echo "--device"; else echo "$@"; fi'})
         self.assertEqual(0, process.returncode)
         self.assertEqual({"gpu_a": "pass", "gpu_c": "skipped", "memcheck gpu_a": "pass",
-                          "racecheck gpu_a": "pass", "bench": "pass"}, self.statuses(results))
+                          "racecheck gpu_a": "pass", "bench": "pass", "PyTorch": "pass",
+                          "PyTorch --tf32": "pass"}, self.statuses(results))
+        self.assertRegex((self.results / "PyTorch_--tf32.log").read_text(),
+                         r"torch_lm.py --device cuda .*--tf32 --report .*torch-tf32.json")
         self.assertEqual("NVIDIA X, 80GB", results["device"])
         self.assertEqual("580.1", results["driver"])
         self.assertEqual(f"--device cuda --json {self.results}/bench.json\n",
@@ -122,7 +127,7 @@ class Run(GpuScriptTest):
         process, results = self.run_tests({"tests/gpu_a": PASSES})
         self.assertEqual(1, process.returncode)
         self.assertEqual({"gpu_a": "pass", "memcheck gpu_a": "fail", "racecheck gpu_a": "fail",
-                          "bench": "skipped"}, self.statuses(results))
+                          "bench": "skipped", "PyTorch": "skipped"}, self.statuses(results))
 
     def test_benchmarks_without_cuda_are_skipped(self):
         _, results = self.run_tests({"tests/gpu_a": PASSES, "tools/bench": "echo --threads"})

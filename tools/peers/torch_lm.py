@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
-"""PyTorch's own LSTM language model on the CPU: the peer for speed and memory.
+"""PyTorch's own LSTM language model: the peer for speed and memory.
 
     python3 tools/peers/torch_lm.py --train train.txt --report report.json
+    python3 tools/peers/torch_lm.py --device cuda --report report.json
 
 nn.Embedding -> dropout -> nn.LSTM -> dropout -> nn.Linear -> cross_entropy,
 weights not tied, trained with Adam over truncated BPTT: the state is carried
 from one chunk to the next and detached.  Everything that is not an option is
 PyTorch's default, its handling of denormal numbers included.
 
-Every memory figure comes from /proc/self/status, so this runs on Linux only.
+Without a text, words are drawn with a probability proportional to 1 / (1 + id),
+as tools/bench draws them: speed depends on which rows of the tables are used.
+
+Figures of resident memory come from /proc/self/status, so this runs on Linux
+only; on a GPU the peak of PyTorch's own allocator comes beside them, and the
+loss is only read after the last step, since reading waits for the GPU.
 """
 
 import argparse
@@ -50,10 +56,15 @@ def read_ids(path):
     return torch.frombuffer(ids, dtype=torch.int64), len(vocabulary)
 
 
-def chunks(ids, batch, bptt):
+def drawn_ids(vocabulary, count):
+    weights = 1.0 / torch.arange(1, vocabulary + 1, dtype=torch.float64)
+    return torch.multinomial(weights, count, replacement=True)
+
+
+def chunks(ids, batch, bptt, device):
     """Endless (input, target, first) of [bptt, batch]; first: a new pass."""
     rows = len(ids) // batch
-    data = ids[:rows * batch].view(batch, rows).t().contiguous()
+    data = ids[:rows * batch].view(batch, rows).t().contiguous().to(device)
     if rows <= bptt:
         raise SystemExit("the text is too short for one chunk")
     while True:
@@ -112,7 +123,11 @@ def train(model, optimizers, stream, args):
     """Runs the steps; returns the timed ones' seconds and the last loss."""
     seconds = []
     state = None
+    on_gpu = args.device == "cuda"
     for step in range(args.warmup_steps + args.steps):
+        if on_gpu and step == args.warmup_steps:
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
         start = time.perf_counter()
         ids, targets, first = next(stream)
         # nn.LSTM starts from zeros when it is given no state.
@@ -126,22 +141,31 @@ def train(model, optimizers, stream, args):
             clip_gradients(model, args.clip, args.sparse_embedding)
         for optimizer in optimizers:
             optimizer.step()
-        last = loss.item()
+        last = loss.detach() if on_gpu else loss.item()
         # Else the logits and their gradient live on into the next step.
         del logits, loss
         if step >= args.warmup_steps:
             seconds.append(time.perf_counter() - start)
+    if on_gpu:
+        # Steps overlap on the way to the GPU: only their sum means something.
+        torch.cuda.synchronize()
+        seconds = [(time.perf_counter() - begin) / args.steps] * args.steps
+        last = last.item()
     return seconds, last
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
-        description="Train PyTorch's LSTM language model on the CPU and "
-                    "report its speed and memory.",
+        description="Train PyTorch's LSTM language model and report its "
+                    "speed and memory.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("--train", type=Path, required=True,
+    add("--train", type=Path, default=None,
         help="text, one line to a line, split on spaces; .xz is unpacked")
+    add("--vocabulary", type=int, default=33278,
+        help="words to draw from where there is no text")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="device")
+    add("--tf32", action="store_true", help="TF32 products on the GPU")
     add("--embedding-dim", type=int, default=200, help="embedding width")
     add("--hidden", type=int, default=200, help="LSTM width")
     add("--layers", type=int, default=2, help="LSTM layers")
@@ -171,15 +195,21 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
 
-    ids, vocabulary = read_ids(args.train)
+    torch.backends.cuda.matmul.allow_tf32 = args.tf32
+    torch.backends.cudnn.allow_tf32 = args.tf32
+    if args.train:
+        ids, vocabulary = read_ids(args.train)
+    else:
+        vocabulary = args.vocabulary
+        ids = drawn_ids(vocabulary, args.batch * (100 * args.bptt + 1))
     rss_after_data = resident("VmRSS")
-    model = Model(vocabulary, args)
+    model = Model(vocabulary, args).to(args.device)
     rss_after_model = resident("VmRSS")
     optimizers = make_optimizers(model, args)
     # Building an optimizer loads more of PyTorch, which is not the model's.
     rss_after_optimizer = resident("VmRSS")
 
-    stream = chunks(ids, args.batch, args.bptt)
+    stream = chunks(ids, args.batch, args.bptt, args.device)
     seconds, loss = train(model, optimizers, stream, args)
     per_step = args.batch * args.bptt
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -201,6 +231,10 @@ def main():
         "rss_after_optimizer_bytes": rss_after_optimizer,
         "peak_rss_bytes": resident("VmHWM"),
     }
+    if args.device == "cuda":
+        report["device_name"] = torch.cuda.get_device_name()
+        report["peak_allocated_bytes"] = torch.cuda.max_memory_allocated()
+        report["peak_reserved_bytes"] = torch.cuda.max_memory_reserved()
     text = json.dumps(report, indent=2)
     print(text)
     if args.report:
