@@ -49,7 +49,11 @@ class CudaMemory final : public UpstreamMemory {
   void release(void* pointer, size_t) noexcept override { kernels::cuda::release(pointer); }
   int64_t alignment() const override { return 256; }
   std::optional<kernels::cuda::DeviceMemory> device_memory() const override {
-    return kernels::cuda::device_memory();
+    try {
+      return kernels::cuda::device_memory();
+    } catch (const CudaError&) {  // a device in trouble must not hide what the report is for
+      return std::nullopt;
+    }
   }
 };
 

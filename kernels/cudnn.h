@@ -2,9 +2,9 @@
 
 #include <cudnn.h>
 
-#include <cstdlib>
 #include <string>
 
+#include "sketchgrad/kernels/cublas.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/shared_library.h"
 
@@ -40,9 +40,7 @@ struct Cudnn {
 // Never destroyed, because the driver may be gone before a static is.
 inline const Cudnn& cudnn() {
   static const Cudnn& loaded = []() -> const Cudnn& {
-    // One workspace of one size for the products inside cuDNN: with several, NVIDIA says, the bits
-    // of an LSTM layer may differ from run to run. Whoever has set it keeps his setting.
-    ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", /*overwrite=*/0);
+    cublas();  // cuDNN asks for parts of it by name, and finds those that are loaded
     return *new Cudnn;
   }();
   return loaded;

@@ -25,8 +25,8 @@ void* stream();
 
 // Device memory, aligned to 256 bytes. Null where there is none left. May wait for the device.
 void* allocate(size_t bytes);
-// Waits until the device is idle (as cudaFree does), so that work that is queued on the memory is
-// done before it goes. A failure is not told: one that matters comes back from the next call.
+// Waits until the device is idle, so that work that is queued on the memory is done before it goes.
+// A failure is not told: one that matters comes back from the next call.
 void release(void* pointer) noexcept;
 
 // The following are queued on the stream of the Exec.

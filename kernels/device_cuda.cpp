@@ -91,7 +91,13 @@ void* allocate(size_t bytes) {
   return pointer;
 }
 
-void release(void* pointer) noexcept { static_cast<void>(cudaFree(pointer)); }
+void release(void* pointer) noexcept {
+  // That cudaFree waits for streams like ours is what it does, not what it promises.
+  static_cast<void>(cudaDeviceSynchronize());
+  static_cast<void>(cudaFree(pointer));
+  // Otherwise a failure would be taken for that of a later, innocent call.
+  static_cast<void>(cudaGetLastError());
+}
 
 void copy_to_device(const Exec& exec, const void* from, void* to, size_t bytes) {
   CudaStagingStream on(stream_of(exec));

@@ -56,7 +56,10 @@ struct ScaleByElement {
   const float* in;
   const float* factor;
   float* out;
-  SG_HD void operator()(int64_t i) const { out[i] = *factor * in[i]; }
+  SG_HD void operator()(int64_t i) const {
+    if (in == out && *factor == 1.0f) return;  // gradients that need no clipping stay unread
+    out[i] = *factor * in[i];
+  }
 };
 
 struct AddScaledElement {

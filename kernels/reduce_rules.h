@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -24,7 +25,8 @@ struct ClipFactor {
   float* factor;
   SG_HD void operator()(int64_t) const {
     const double root = sqrt(*squares);
-    *norm = static_cast<float>(root);
+    // A finite norm stays one.
+    *norm = static_cast<float>(root > FLT_MAX && root < HUGE_VAL ? FLT_MAX : root);
     *factor = root > max_norm ? static_cast<float>(max_norm / root) : 1.0f;
   }
 };

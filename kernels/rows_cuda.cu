@@ -7,7 +7,7 @@
 #include "sketchgrad/kernels/cuda_policy.cuh"
 #include "sketchgrad/kernels/cuda_read.cuh"
 #include "sketchgrad/kernels/rows_impl.h"
-#include "sketchgrad/kernels/rows_lanes.h"
+#include "sketchgrad/kernels/rows_sorting.h"
 
 namespace sketchgrad::kernels::cuda {
 

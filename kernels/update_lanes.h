@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <type_traits>
 #include <variant>
 
@@ -15,13 +14,11 @@
 // update_rows on the GPU where a variable lies in a sketch. A lane group takes one piece of a row's
 // columns, or of all rows of a bucket. A bucket has one writer, and takes its rows in their order.
 //
-// - Where all sketches of the step have one plan of one depth, as in the default pair, a group
-// takes
-//   a bucket's rows one after the other (BucketLanes): cells, gradient and parameter are read once
-//   and written once, and nothing else is stored.
-// - Otherwise (several depths, plans of their own, requery) one pass over the rows leaves their
-//   changes in a tile of columns (RowLanes), and one pass over the buckets takes them in
-//   (TakeInBuckets), tile by tile.
+// Where all sketches of the step have one plan of one depth, as in the default pair, a group takes
+// a bucket's rows one after the other (BucketLanes): cells, gradient and parameter are read once
+// and written once, and nothing else is stored. Otherwise (several depths, plans of their own,
+// requery, very many rows a bucket) one pass over the rows leaves their changes in a tile of
+// columns (RowLanes), and one over the buckets takes them in (TakeInBuckets), tile by tile.
 namespace sketchgrad::kernels {
 
 // ---- What kernels need of a step, to be copied to the device

@@ -1,5 +1,7 @@
 #include "sketchgrad/layers/embedding.h"
 
+#include <algorithm>
+
 #include "sketchgrad/kernels/rows.h"
 
 namespace sketchgrad {
@@ -28,20 +30,21 @@ void check_ids(const Parameter& table, const Tensor& ids) {
                                     id, position, rows, table.name));
 }
 
-// The gradient of the rows that tokens have looked up. The ids may lie on the CPU, the values on
-// the table's device.
+// Ids of the CPU for a table elsewhere: a copy there, of which nobody else knows. What is padding
+// has the id -1 in it, which means no row wherever rows are read or written.
+Tensor ids_on(Device device, const Tensor& ids, int32_t padding_id) {
+  Tensor host = ids;
+  if (padding_id >= 0) {
+    host = ids.clone({Category::index, "embedding.ids"});
+    int32_t* const id = host.data<int32_t>();
+    std::replace(id, id + host.numel(), padding_id, int32_t{-1});
+  }
+  return host.to(device, {Category::index, "embedding.ids"});
+}
+
+// The gradient of the rows that tokens have looked up, where ids and table lie on one device.
 RowSparse row_gradient(const EmbeddingOptions& options, const Tensor& ids, const Tensor& values) {
-  const Device device = values.device();
-  // The caller may refill his ids before an optimizer reads the gradient.
-  const Purpose purpose{Category::index, "embedding.grad_ids"};
-  const auto own = [&](const Tensor& tensor) {
-    return tensor.device() == device ? tensor.clone(purpose) : tensor.to(device, purpose);
-  };
-  RowSparse gradient{options.rows,
-                     {},
-                     values,
-                     /*coalesced=*/false,
-                     /*checked=*/device != kCpu};  // in forward; on the CPU again, which is cheap
+  RowSparse gradient{options.rows, {}, values};
   const kernels::Exec exec = ids.exec();
   const int32_t* const id = ids.data<int32_t>();
   const int64_t tokens = ids.numel();
@@ -49,23 +52,22 @@ RowSparse row_gradient(const EmbeddingOptions& options, const Tensor& ids, const
                            ? tokens
                            : tokens - kernels::count_id(exec, id, tokens, options.padding_id);
   if (kept == tokens) {
-    gradient.ids = own(ids);
+    // The caller may refill his ids before an optimizer reads the gradient.
+    gradient.ids = ids.clone({Category::index, "embedding.grad_ids"});
     return gradient;
   }
   // Without the padding, in their order.
   const auto array = [&](const char* name) {
     return Tensor::empty({kept}, {Category::index, name}, DType::int32, ids.device());
   };
-  const Tensor kept_ids = array("embedding.grad_ids");
+  gradient.ids = array("embedding.grad_ids");
   const Tensor places = array("embedding.kept");
-  kernels::copy_other_ids(exec, id, tokens, options.padding_id, kept_ids.data<int32_t>(),
+  kernels::copy_other_ids(exec, id, tokens, options.padding_id, gradient.ids.data<int32_t>(),
                           places.data<int32_t>());
-  gradient.ids = kept_ids.to(device, purpose);
-  gradient.values = Tensor::empty(
-      {kept, values.size(1)}, {Category::gradient, "embedding.grad_rows"}, DType::float32, device);
-  const Tensor places_there = places.to(device, {Category::index, "embedding.kept"});
-  kernels::gather_rows(values.exec(), values.matrix(), places_there.data<int32_t>(), -1,
-                       gradient.values.matrix());
+  gradient.values =
+      Tensor::empty({kept, values.size(1)}, {Category::gradient, "embedding.grad_rows"},
+                    DType::float32, values.device());
+  kernels::gather_rows(exec, values.matrix(), places.data<int32_t>(), -1, gradient.values.matrix());
   return gradient;
 }
 
@@ -90,17 +92,24 @@ Variable Embedding::forward(Tape& tape, const Tensor& ids) {
   Tensor rows =
       Tensor::empty(shape, {Category::activation, weight_.name + ".rows"}, DType::float32, device);
   const int64_t tokens = ids.numel();
-  const Tensor ids_there = ids.to(device, {Category::index, "embedding.ids"});
+  const bool copied = ids.device() != device;
+  const Tensor ids_there = copied ? ids_on(device, ids, options_.padding_id) : ids;
   kernels::gather_rows(rows.exec(), table.value.matrix(), ids_there.data<int32_t>(),
-                       options_.padding_id,
+                       copied ? -1 : options_.padding_id,
                        kernels::contiguous(rows.data<float>(), tokens, options_.dim));
 
-  return tape.record(
-      "embedding", rows, {&table},
-      [table = table.place(), ids, tokens, options = options_](Tape& t, const Tensor& grad_output) {
-        t.add_gradient(table, row_gradient(options, ids.reshape({tokens}),
-                                           grad_output.reshape({tokens, options.dim})));
-      });
+  return tape.record("embedding", rows, {&table},
+                     [table = table.place(), ids = ids_there.reshape({tokens}), copied,
+                      options = options_](Tape& t, const Tensor& grad_output) {
+                       const Tensor values = grad_output.reshape({ids.numel(), options.dim});
+                       if (copied) {
+                         t.add_gradient(table,
+                                        RowSparse{options.rows, ids, values, /*coalesced=*/false,
+                                                  /*checked=*/true});
+                       } else {
+                         t.add_gradient(table, row_gradient(options, ids, values));
+                       }
+                     });
 }
 
 }  // namespace sketchgrad

@@ -118,7 +118,9 @@ bool Trainer::train(Progress& progress) {
     if (every > 0 && figures_.steps % every == 0 && !validation_due()) save_latest();
     show(progress);
   }
+  Stopwatch watch;
   read_results();
+  watch.lap(figures_.seconds.optimizer);
   if (saved_steps_ != figures_.steps) save_latest();
   return figures_.steps >= options_.total_steps && !validation_due();
 }
@@ -205,8 +207,7 @@ bool Trainer::results_due() const {
 }
 
 void Trainer::read_results() {
-  const std::vector<int64_t> examples = std::exchange(unread_examples_, {});
-  const int64_t count = std::ssize(examples);
+  const int64_t count = std::ssize(unread_examples_);
   const std::vector<float> losses = losses_.rows(0, count).to_vector<float>();
   const std::vector<float> norms = norms_.rows(0, count).to_vector<float>();
   for (int64_t i = 0; i < count; ++i) {
@@ -218,9 +219,14 @@ void Trainer::read_results() {
       check_finite(norms[at], step, "gradient norm");
       last_norm_ = norms[at];
     }
-    figures_.epoch.add(losses[at], examples[at]);
-    figures_.interval.add(losses[at], examples[at]);
   }
+  // Only what has been looked at is counted, and counted once.
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
+    figures_.epoch.add(losses[at], unread_examples_[at]);
+    figures_.interval.add(losses[at], unread_examples_[at]);
+  }
+  unread_examples_.clear();
   step_state_ = StepState::finished;
 }
 

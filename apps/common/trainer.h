@@ -44,7 +44,8 @@ class TrainingTask {
   virtual void restore_state() = 0;
 };
 
-// Wall time of the parts of training steps.
+// Wall time of the parts of training steps. Where losses are read late, the parts end when their
+// work is queued, and waiting for it counts to the optimizer: only the total means something.
 struct PhaseSeconds {
   double data = 0;
   double forward_backward = 0;

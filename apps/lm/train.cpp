@@ -22,6 +22,9 @@ using nlohmann::json;
 
 void say(const std::string& line) { print_line(stderr, "lm: " + line); }
 
+// Steps that a GPU may be behind when losses are read, at most.
+constexpr int64_t kReadEvery = 50;
+
 struct Texts {
   TrainingText train;
   Tensor valid;
@@ -245,7 +248,7 @@ TrainOutcome train(const TrainSettings& settings) {
                    .checkpoint_every = settings.run.checkpoint_every,
                    .log_every = settings.run.log_every,
                    // On the CPU nothing is waited for.
-                   .read_every = device == kCpu ? 1 : settings.run.log_every,
+                   .read_every = device == kCpu ? 1 : std::min(settings.run.log_every, kReadEvery),
                    .device = device,
                    .start = start},
                   metrics, folder ? &*folder : nullptr);

@@ -21,7 +21,7 @@
 #include "sketchgrad/kernels/reduce_impl.h"
 #include "sketchgrad/kernels/reduce_lanes.h"
 #include "sketchgrad/kernels/rows_impl.h"
-#include "sketchgrad/kernels/rows_lanes.h"
+#include "sketchgrad/kernels/rows_sorting.h"
 #include "sketchgrad/kernels/sketch_impl.h"
 #include "sketchgrad/kernels/softmax_impl.h"
 #include "sketchgrad/kernels/softmax_lanes.h"

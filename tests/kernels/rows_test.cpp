@@ -11,7 +11,7 @@
 
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/rows_impl.h"
-#include "sketchgrad/kernels/rows_lanes.h"
+#include "sketchgrad/kernels/rows_sorting.h"
 #include "sketchgrad/tests/kernels/arrays.h"
 #include "sketchgrad/tests/support/test_exec.h"
 

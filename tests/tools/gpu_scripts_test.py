@@ -111,7 +111,7 @@ class Run(GpuScriptTest):
              "tools/bench": 'if [[ $1 == --help ]]; then echo "--device"; else echo "$@"; fi'})
         self.assertEqual(0, process.returncode)
         self.assertEqual({"gpu_a": "pass", "gpu_c": "skipped", "memcheck gpu_a": "pass",
-                          "racecheck gpu_a": "pass", "bench": "pass", "PyTorch": "pass",
+                          "synccheck gpu_a": "pass", "initcheck gpu_a": "pass", "bench": "pass", "PyTorch": "pass",
                           "PyTorch --tf32": "pass"}, self.statuses(results))
         self.assertRegex((self.results / "PyTorch_--tf32.log").read_text(),
                          r"torch_lm.py --device cuda .*--tf32 --report .*torch-tf32.json")
@@ -126,7 +126,7 @@ class Run(GpuScriptTest):
         self.script(self.path / "compute-sanitizer", "exit 99")
         process, results = self.run_tests({"tests/gpu_a": PASSES})
         self.assertEqual(1, process.returncode)
-        self.assertEqual({"gpu_a": "pass", "memcheck gpu_a": "fail", "racecheck gpu_a": "fail",
+        self.assertEqual({"gpu_a": "pass", "memcheck gpu_a": "fail", "synccheck gpu_a": "fail", "initcheck gpu_a": "fail",
                           "bench": "skipped", "PyTorch": "skipped"}, self.statuses(results))
 
     def test_benchmarks_without_cuda_are_skipped(self):

@@ -1,6 +1,5 @@
-#include "sketchgrad/layers/lstm_layer.h"
-
 #include "sketchgrad/kernels/lstm_layer.h"
+#include "sketchgrad/layers/lstm_layer.h"
 
 namespace sketchgrad {
 
