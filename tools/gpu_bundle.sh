@@ -9,8 +9,9 @@ usage() {
 usage: tools/gpu_bundle.sh [options]
 
 Builds what needs a GPU, and packs it into one folder of at most $limit_mib MiB: the programs (stripped),
-the shared libraries that a bare Linux machine may lack, and run.sh, which runs the tests there. The machine needs a driver, cuBLAS and cuDNN, an x86-64 CPU that SKETCHGRAD_MARCH allows, and
-a libc as new as here.
+the shared libraries that a bare Linux machine may lack, PyTorch's model to compare with, and run.sh,
+which runs it all there. The machine needs a driver, cuBLAS and cuDNN, an x86-64 CPU that
+SKETCHGRAD_MARCH allows, and a libc as new as here.
 
   --output FOLDER  the folder (default: build/gpu_bundle); a former bundle there is replaced
   --build FOLDER   take the programs of this build as they are, and build nothing
