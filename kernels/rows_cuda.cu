@@ -46,16 +46,9 @@ struct CubAlgorithms {
 
 template <class Rule>
 int64_t find_first(const Exec& exec, int64_t count, const Rule& rule) {
-  if (count <= 0) return -1;
-  const int64_t place =
-      reduce_to_host(exec, count, PlaceWhere<Rule>{rule}, Smaller{}, int64_t{INT64_MAX});
-  return place == INT64_MAX ? -1 : place;
+  const auto to_host = [&](const auto&... arguments) { return reduce_to_host(exec, arguments...); };
+  return find_first_by_reducing(to_host, count, rule);
 }
-
-struct IdIsNot {
-  IdIs rule;
-  SG_HD bool operator()(int32_t i) const { return !rule(i); }
-};
 
 }  // namespace
 
@@ -85,13 +78,8 @@ int64_t count_id(const Exec& exec, const int32_t* ids, int64_t count, int32_t id
 
 void copy_other_ids(const Exec& exec, const int32_t* ids, int64_t count, int32_t id,
                     int32_t* other_ids, int32_t* places) {
-  if (count == 0) return;
-  // As many places as ids, since the selection may only write where there is room for all.
-  const ScratchArray<int32_t> chosen(exec, count, "copy_other_ids.chosen", ScratchKind::indices);
-  const ScratchArray<int32_t> number(exec, 1, "copy_other_ids.count", ScratchKind::indices);
-  CubAlgorithms{exec}.select(count, IdIsNot{{ids, id}}, chosen.data(), number.data());
-  for_each(CudaPolicy{exec}, count,
-           CopyChosen{ids, chosen.data(), number.data(), other_ids, places});
+  copy_other_ids_by_selecting(CudaPolicy{exec}, exec, CubAlgorithms{exec}, ids, count, id,
+                              other_ids, places);
 }
 
 Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,

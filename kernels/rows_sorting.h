@@ -8,6 +8,7 @@
 #include "sketchgrad/kernels/for_each.h"
 #include "sketchgrad/kernels/macros.h"
 #include "sketchgrad/kernels/rows.h"
+#include "sketchgrad/kernels/rows_rules.h"
 #include "sketchgrad/kernels/views.h"
 
 // What the GPU needs around its sort (rows_cuda.cu), and its sums of groups.
@@ -90,6 +91,47 @@ Groups group_by_sorting(const Policy& policy, const Exec& exec, const Algorithms
   return {items, keys, begin, order};
 }
 
+// The chosen places, of which there are *count, and the ids there.
+struct CopyChosen {
+  const int32_t* ids;
+  const int32_t* chosen;
+  const int32_t* count;
+  int32_t* other_ids;
+  int32_t* places;
+  SG_HD void operator()(int64_t i) const {
+    if (i >= *count) return;
+    other_ids[i] = ids[chosen[i]];
+    places[i] = chosen[i];
+  }
+};
+
+// The first i in [0, count) that `rule` holds for, or -1. to_host(count, map, combine, neutral)
+// reduces on the device and returns the result to the host.
+template <class ToHost, class Rule>
+int64_t find_first_by_reducing(const ToHost& to_host, int64_t count, const Rule& rule) {
+  if (count <= 0) return -1;
+  const int64_t place = to_host(count, PlaceWhere<Rule>{rule}, Smaller{}, int64_t{INT64_MAX});
+  return place == INT64_MAX ? -1 : place;
+}
+
+struct IdIsNot {
+  IdIs rule;
+  SG_HD bool operator()(int32_t i) const { return !rule(i); }
+};
+
+// copy_other_ids by somebody else's selection.
+template <class Policy, class Algorithms>
+void copy_other_ids_by_selecting(const Policy& policy, const Exec& exec,
+                                 const Algorithms& algorithms, const int32_t* ids, int64_t count,
+                                 int32_t id, int32_t* other_ids, int32_t* places) {
+  if (count == 0) return;
+  // As many places as ids, since the selection may only write where there is room for all.
+  const ScratchArray<int32_t> chosen(exec, count, "copy_other_ids.chosen", ScratchKind::indices);
+  const ScratchArray<int32_t> number(exec, 1, "copy_other_ids.count", ScratchKind::indices);
+  algorithms.select(count, IdIsNot{{ids, id}}, chosen.data(), number.data());
+  for_each(policy, count, CopyChosen{ids, chosen.data(), number.data(), other_ids, places});
+}
+
 // For for_each_row over groups and columns.
 struct SumGroup {
   Groups groups;
@@ -110,20 +152,6 @@ struct SumGroup {
     const int32_t first = groups.begin[g];
     return {groups.order + first, groups.keys[g] < 0 ? 0 : groups.begin[g + 1] - first, values,
             out.row(g)};
-  }
-};
-
-// The chosen places, of which there are *count, and the ids there.
-struct CopyChosen {
-  const int32_t* ids;
-  const int32_t* chosen;
-  const int32_t* count;
-  int32_t* other_ids;
-  int32_t* places;
-  SG_HD void operator()(int64_t i) const {
-    if (i >= *count) return;
-    other_ids[i] = ids[chosen[i]];
-    places[i] = chosen[i];
   }
 };
 

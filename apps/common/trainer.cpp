@@ -209,22 +209,20 @@ bool Trainer::results_due() const {
 void Trainer::read_results() {
   const int64_t count = std::ssize(unread_examples_);
   const std::vector<float> losses = losses_.rows(0, count).to_vector<float>();
-  const std::vector<float> norms = norms_.rows(0, count).to_vector<float>();
-  for (int64_t i = 0; i < count; ++i) {
-    const auto at = static_cast<size_t>(i);
-    const int64_t step = figures_.steps - count + 1 + i;
-    if (!reads_at_once()) {
-      step_state_ = StepState::updating;
-      check_finite(losses[at], step, "loss");
-      check_finite(norms[at], step, "gradient norm");
-      last_norm_ = norms[at];
+  if (!reads_at_once()) {  // otherwise they were looked at when they came
+    const std::vector<float> norms = norms_.rows(0, count).to_vector<float>();
+    step_state_ = StepState::updating;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t step = figures_.steps - count + 1 + i;
+      check_finite(losses[static_cast<size_t>(i)], step, "loss");
+      check_finite(norms[static_cast<size_t>(i)], step, "gradient norm");
     }
+    if (count > 0) last_norm_ = norms.back();
   }
   // Only what has been looked at is counted, and counted once.
-  for (int64_t i = 0; i < count; ++i) {
-    const auto at = static_cast<size_t>(i);
-    figures_.epoch.add(losses[at], unread_examples_[at]);
-    figures_.interval.add(losses[at], unread_examples_[at]);
+  for (size_t i = 0; i < losses.size(); ++i) {
+    figures_.epoch.add(losses[i], unread_examples_[i]);
+    figures_.interval.add(losses[i], unread_examples_[i]);
   }
   unread_examples_.clear();
   step_state_ = StepState::finished;

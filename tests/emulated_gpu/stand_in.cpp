@@ -6,9 +6,7 @@
 // host crashes here, as it would with a GPU.
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
 #include "sketchgrad/kernels/device.h"
@@ -29,6 +27,7 @@
 #include "sketchgrad/kernels/update_lanes.h"
 #include "sketchgrad/tests/support/emulated_warp.h"
 #include "sketchgrad/tests/support/lstm_layer_reference.h"
+#include "sketchgrad/tests/support/std_algorithms.h"
 
 namespace sketchgrad::kernels::cuda {
 
@@ -85,35 +84,9 @@ class OnDevice {
   OnDevice& operator=(const OnDevice&) = delete;
 };
 
+using test::StdAlgorithms;
+
 const test::EmulatedPolicy kPolicy{{}, 12345};
-
-struct StdAlgorithms {
-  static void sort(const uint32_t* keys, const int32_t* items, uint32_t* sorted_keys,
-                   int32_t* sorted_items, int64_t count, int key_bits) {
-    const uint64_t mask = (uint64_t{1} << key_bits) - 1;
-    std::vector<size_t> order(static_cast<size_t>(count));
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return (keys[a] & mask) < (keys[b] & mask); });
-    for (size_t i = 0; i < order.size(); ++i) {
-      sorted_keys[i] = keys[order[i]];
-      sorted_items[i] = items[order[i]];
-    }
-  }
-  template <class Rule>
-  static void select(int64_t count, const Rule& rule, int32_t* places, int32_t* number) {
-    int32_t found = 0;
-    for (int32_t i = 0; i < count; ++i) {
-      if (rule(i)) places[found++] = i;
-    }
-    *number = found;
-  }
-};
-
-struct IdIsNot {
-  IdIs rule;
-  bool operator()(int64_t i) const { return !rule(i); }
-};
 
 template <class T, class Map, class Combine>
 T reduce_to_host(const Exec& exec, int64_t count, const Map& map, const Combine& combine,
@@ -126,10 +99,8 @@ T reduce_to_host(const Exec& exec, int64_t count, const Map& map, const Combine&
 
 template <class Rule>
 int64_t find_first(const Exec& exec, int64_t count, const Rule& rule) {
-  if (count <= 0) return -1;
-  const int64_t place =
-      reduce_to_host(exec, count, PlaceWhere<Rule>{rule}, Smaller{}, int64_t{INT64_MAX});
-  return place == INT64_MAX ? -1 : place;
+  const auto to_host = [&](const auto&... arguments) { return reduce_to_host(exec, arguments...); };
+  return find_first_by_reducing(to_host, count, rule);
 }
 
 }  // namespace
@@ -319,12 +290,8 @@ int64_t count_id(const Exec& exec, const int32_t* ids, int64_t count, int32_t id
 }
 void copy_other_ids(const Exec& exec, const int32_t* ids, int64_t count, int32_t id,
                     int32_t* other_ids, int32_t* places) {
-  if (count == 0) return;
-  const ScratchArray<int32_t> chosen(exec, count, "copy_other_ids.chosen", ScratchKind::indices);
-  const ScratchArray<int32_t> number(exec, 1, "copy_other_ids.count", ScratchKind::indices);
   const OnDevice on_device;
-  StdAlgorithms::select(count, IdIsNot{{ids, id}}, chosen.data(), number.data());
-  for_each(kPolicy, count, CopyChosen{ids, chosen.data(), number.data(), other_ids, places});
+  copy_other_ids_by_selecting(kPolicy, exec, StdAlgorithms{}, ids, count, id, other_ids, places);
 }
 Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,
                     int32_t* keys, int32_t* begin, int32_t* order) {

@@ -13,6 +13,7 @@
 #include "sketchgrad/kernels/rows_impl.h"
 #include "sketchgrad/kernels/rows_sorting.h"
 #include "sketchgrad/tests/kernels/arrays.h"
+#include "sketchgrad/tests/support/std_algorithms.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 using namespace sketchgrad;
@@ -258,28 +259,6 @@ TEST_CASE("rows: group sums add the items in order, bit for bit") {
 }
 
 // ---- What the GPU does around a sort that is not ours
-
-struct StdAlgorithms {
-  static void sort(const uint32_t* keys, const int32_t* items, uint32_t* sorted_keys,
-                   int32_t* sorted_items, int64_t count, int key_bits) {
-    const uint64_t mask = (uint64_t{1} << key_bits) - 1;
-    std::vector<int64_t> order(static_cast<size_t>(count));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return (keys[a] & mask) < (keys[b] & mask); });
-    for (int64_t i = 0; i < count; ++i) {
-      sorted_keys[i] = keys[order[static_cast<size_t>(i)]];
-      sorted_items[i] = items[order[static_cast<size_t>(i)]];
-    }
-  }
-  template <class Rule>
-  static void select(int64_t count, const Rule& rule, int32_t* places, int32_t* number) {
-    *number = 0;
-    for (int32_t i = 0; i < count; ++i) {
-      if (rule(i)) places[(*number)++] = i;
-    }
-  }
-};
 
 TEST_CASE("rows: groups by sorting are those of the CPU, with empty ones behind") {
   for (const int64_t items : {0, 1, 33, 5000}) {
