@@ -1,5 +1,7 @@
 #include "sketchgrad/framework/device.h"
 
+#include <atomic>
+
 #include "sketchgrad/framework/check.h"
 #include "sketchgrad/framework/memory.h"
 #include "sketchgrad/kernels/device.h"
@@ -20,6 +22,8 @@ class AllocatorScratch final : public kernels::Scratch {
  private:
   Allocator& allocator_;
 };
+
+std::atomic<ProductPrecision> cuda_products{ProductPrecision::fp32};
 
 // Not destroyed, like the allocators: static tensors may outlive any static of this file.
 template <DeviceKind kKind>
@@ -43,7 +47,23 @@ Device parse_device(const std::string& word) {
 
 kernels::Exec exec_on(Device device) {
   if (device == kCpu) return {device.kind, nullptr, &scratch_on<DeviceKind::cpu>()};
-  return {device.kind, kernels::cuda::stream(), &scratch_on<DeviceKind::cuda>()};
+  return {device.kind, kernels::cuda::stream(), &scratch_on<DeviceKind::cuda>(), cuda_products};
+}
+
+ProductPrecision parse_product_precision(const std::string& word) {
+  if (word == "fp32") return ProductPrecision::fp32;
+  if (word == "tf32") return ProductPrecision::tf32;
+  if (word == "bf16") return ProductPrecision::bf16;
+  throw InvalidArgument(fmt::format("[precision] \"{}\" is none of fp32, tf32, bf16", word));
+}
+
+void set_product_precision(Device device, ProductPrecision precision) {
+  if (device == kCuda) {
+    cuda_products = precision;
+    return;
+  }
+  check(precision == ProductPrecision::fp32,
+        "[precision] products on the CPU are in fp32; tf32 and bf16 are for cuda");
 }
 
 void synchronize(Device device) {

@@ -7,6 +7,7 @@
 namespace sketchgrad {
 
 using kernels::DeviceKind;
+using kernels::ProductPrecision;
 
 struct Device {
   DeviceKind kind = DeviceKind::cpu;
@@ -26,6 +27,12 @@ Device parse_device(const std::string& word);
 // What kernels need to run on `device`: its stream, and scratch memory from its allocator (category
 // workspace, or index for what says where things are). Throws as parse_device does.
 kernels::Exec exec_on(Device device);
+
+// "fp32", "tf32" or "bf16"; throws InvalidArgument for any other word.
+ProductPrecision parse_product_precision(const std::string& word);
+// What `device` may round the factors of matrix products to from now on, in all threads; fp32
+// unless set. Throws InvalidArgument for anything else on the CPU.
+void set_product_precision(Device device, ProductPrecision precision);
 
 // Returns when all work queued on `device` has run; on the CPU nothing is ever queued.
 void synchronize(Device device);

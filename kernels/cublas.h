@@ -17,7 +17,7 @@ struct Cublas {
   SG_LIBRARY_FUNCTION(cublasCreate_v2);
   SG_LIBRARY_FUNCTION(cublasSetStream_v2);
   SG_LIBRARY_FUNCTION(cublasSetWorkspace_v2);
-  SG_LIBRARY_FUNCTION(cublasSgemm_v2_64);
+  SG_LIBRARY_FUNCTION(cublasGemmEx_64);
   SG_LIBRARY_FUNCTION(cublasGetStatusName);
   SG_LIBRARY_FUNCTION(cublasGetStatusString);
 };

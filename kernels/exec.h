@@ -10,6 +10,10 @@ namespace sketchgrad::kernels {
 
 enum class DeviceKind : uint8_t { cpu, cuda };
 
+// What a matrix product may round its factors to: 24, 11 or 8 bits of mantissa. Sums are in
+// float32.
+enum class ProductPrecision : uint8_t { fp32, tf32, bf16 };
+
 // What temporary memory holds: numbers of the computation, or where they are (keys, permutations).
 enum class ScratchKind : uint8_t { values, indices };
 
@@ -29,6 +33,7 @@ struct Exec {
   DeviceKind device = DeviceKind::cpu;
   void* stream = nullptr;  // cudaStream_t on CUDA, unused on the CPU
   Scratch* scratch = nullptr;
+  ProductPrecision products = ProductPrecision::fp32;  // of CUDA's; the CPU's are in float32
 };
 
 // Uninitialised temporary array of `count` elements, given back at the end of the scope.

@@ -7,7 +7,8 @@ namespace sketchgrad::kernels {
 
 enum class Transpose : bool { no, yes };
 
-// c = alpha * op(a) op(b) + beta * c, single precision, row-major with strides.
+// c = alpha * op(a) op(b) + beta * c, row-major with strides. Elements are float32; on CUDA factors
+// are rounded as Exec::products allows.
 // Shapes: op(a) [m, k], op(b) [k, n], c [m, n]; any of them may be 0. With beta == 0, c is not
 // read. The product is cut into tiles by shape alone; one task computes a tile (or, where m * n is
 // small and k is large, a slice of k into a buffer that is summed in order): same bits for any

@@ -32,6 +32,17 @@ std::mutex& handle_mutex() {
 cublasOperation_t operation(Transpose transpose) {
   return transpose == Transpose::yes ? CUBLAS_OP_T : CUBLAS_OP_N;
 }
+cublasComputeType_t compute_type(ProductPrecision precision) {
+  switch (precision) {
+    case ProductPrecision::fp32:
+      return CUBLAS_COMPUTE_32F;
+    case ProductPrecision::tf32:
+      return CUBLAS_COMPUTE_32F_FAST_TF32;
+    case ProductPrecision::bf16:
+      return CUBLAS_COMPUTE_32F_FAST_16BF;
+  }
+  return CUBLAS_COMPUTE_32F;
+}
 int64_t leading_dimension(ConstMatrix matrix) {
   return std::max({matrix.stride, matrix.cols, int64_t{1}});
 }
@@ -61,10 +72,10 @@ void gemm(const Exec& exec, Transpose transpose_a, Transpose transpose_b, float 
   const std::lock_guard lock(handle_mutex());
   SG_CUBLAS_CHECK(cublasSetStream_v2(handle(), static_cast<cudaStream_t>(exec.stream)));
   SG_CUBLAS_CHECK(cublasSetWorkspace_v2(handle(), workspace.data(), kWorkspaceBytes));
-  SG_CUBLAS_CHECK(cublasSgemm_v2_64(handle(), operation(transpose_b), operation(transpose_a),
-                                    c.cols, c.rows, depth, &alpha, b.data, leading_dimension(b),
-                                    a.data, leading_dimension(a), &beta, c.data,
-                                    leading_dimension(c)));
+  SG_CUBLAS_CHECK(cublasGemmEx_64(
+      handle(), operation(transpose_b), operation(transpose_a), c.cols, c.rows, depth, &alpha,
+      b.data, CUDA_R_32F, leading_dimension(b), a.data, CUDA_R_32F, leading_dimension(a), &beta,
+      c.data, CUDA_R_32F, leading_dimension(c), compute_type(exec.products), CUBLAS_GEMM_DEFAULT));
 }
 
 }  // namespace sketchgrad::kernels::cuda

@@ -6,6 +6,7 @@
 
 // A whole LSTM layer over a segment of time steps, in one piece: cuDNN 9 on CUDA. There is none for
 // the CPU, where the layer walks the steps itself (gemm.h, lstm.h); there these throw NotCompiled.
+// Unless Exec::products is fp32, its products round their factors to TF32.
 namespace sketchgrad::kernels {
 
 struct LstmLayerShape {

@@ -51,6 +51,12 @@ using DataDescriptor = Owned<cudnnRNNDataDescriptor_t, &Cudnn::cudnnCreateRNNDat
 using TensorDescriptor = Owned<cudnnTensorDescriptor_t, &Cudnn::cudnnCreateTensorDescriptor,
                                &Cudnn::cudnnDestroyTensorDescriptor>;
 
+// The default lets cuDNN round to TF32. What it would round to beyond that is fp16, which is not
+// asked for: gradients leave its range.
+cudnnMathType_t math_type(ProductPrecision precision) {
+  return precision == ProductPrecision::fp32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH;
+}
+
 // cuDNN's view of one layer, and how much room it asks for.
 class Layer {
  public:
@@ -61,8 +67,8 @@ class Layer {
     const auto size = [](int64_t value) { return static_cast<int32_t>(value); };
     SG_CUDNN_CHECK(cudnnSetRNNDescriptor_v8(
         rnn_, CUDNN_RNN_ALGO_STANDARD, CUDNN_LSTM, CUDNN_RNN_DOUBLE_BIAS, CUDNN_UNIDIRECTIONAL,
-        CUDNN_LINEAR_INPUT, CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, CUDNN_FMA_MATH, size(shape.input),
-        size(shape.hidden), size(shape.output()), /*numLayers=*/1, dropout_,
+        CUDNN_LINEAR_INPUT, CUDNN_DATA_FLOAT, CUDNN_DATA_FLOAT, math_type(exec.products),
+        size(shape.input), size(shape.hidden), size(shape.output()), /*numLayers=*/1, dropout_,
         CUDNN_RNN_PADDED_IO_DISABLED));
     const std::vector<int> lengths(static_cast<size_t>(shape.batch), size(shape.steps));
     const auto set_data = [&](cudnnRNNDataDescriptor_t data, int64_t columns) {

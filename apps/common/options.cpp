@@ -207,12 +207,7 @@ void add_options(CLI::App& command, RunOptions& options) {
       ->capture_default_str();
   command.add_option("--seed", options.seed, "of initial values, masks and hashes")
       ->capture_default_str();
-  command
-      .add_option("--threads", options.threads,
-                  "at most so many; 0: all processors. Results do not depend on it")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  command.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
+  add_options(command, options.compute);
   command
       .add_option("--eval-every", options.eval_every, "steps between validations; 0: each epoch")
       ->check(CLI::NonNegativeNumber)

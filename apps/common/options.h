@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "sketchgrad/apps/common/compute.h"
 #include "sketchgrad/optim/optimizer.h"
 
 // Flags that the applications share.
@@ -28,8 +29,7 @@ struct OptimizerOptions {
 
 struct RunOptions {
   uint64_t seed = 1;
-  int threads = 0;  // 0: all processors
-  std::string device = "cpu";
+  ComputeOptions compute;
   std::string schedule = "constant";
   double clip = 1;         // 0: none
   std::string checkpoint;  // folder; empty: none

@@ -8,7 +8,6 @@
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/print.h"
-#include "sketchgrad/apps/common/threads.h"
 
 namespace sketchgrad::apps::lm {
 
@@ -71,10 +70,7 @@ void add_options(CLI::App& command, GenerateSettings& settings) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--seed", settings.seed, "of the draws")->capture_default_str();
-  command.add_option("--threads", settings.threads, "at most so many; 0: all processors")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  command.add_option("--device", settings.device, "cpu or cuda")->capture_default_str();
+  apps::add_options(command, settings.compute);
 }
 
 std::string generate(TrainedModel& trained, const GenerateSettings& settings) {
@@ -102,9 +98,9 @@ std::string generate(TrainedModel& trained, const GenerateSettings& settings) {
 }
 
 void print_generated(const GenerateSettings& settings) {
-  const ThreadLimit threads(settings.threads);
+  const Compute compute(settings.compute);
   TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),
-                       parse_device(settings.device));
+                       compute.device());
   print_line(stdout, generate(trained, settings));
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "sketchgrad/apps/common/compute.h"
 #include "sketchgrad/apps/lm/task.h"
 
 namespace sketchgrad::apps::lm {
@@ -17,8 +18,7 @@ struct GenerateSettings {
   double temperature = 1;  // 0: the most likely word each time
   int64_t top_k = 0;       // 0: all words
   uint64_t seed = 1;
-  int threads = 0;
-  std::string device = "cpu";
+  ComputeOptions compute;
 };
 
 void add_options(CLI::App& command, GenerateSettings& settings);

@@ -7,7 +7,6 @@
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/stop_signal.h"
-#include "sketchgrad/apps/common/threads.h"
 #include "sketchgrad/apps/lm/evaluate.h"
 #include "sketchgrad/apps/lm/task.h"
 
@@ -25,17 +24,14 @@ void add_options(CLI::App& command, EvalSettings& settings) {
   command.add_option("--bptt", settings.bptt, "tokens a column at a time")
       ->check(size)
       ->capture_default_str();
-  command.add_option("--threads", settings.threads, "at most so many; 0: all processors")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  command.add_option("--device", settings.device, "cpu or cuda")->capture_default_str();
+  apps::add_options(command, settings.compute);
 }
 
 bool score_text(const EvalSettings& settings) {
   if (!settings.report.empty()) check_replaceable("report", settings.report);
-  const ThreadLimit threads(settings.threads);
+  const Compute compute(settings.compute);
   TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),
-                       parse_device(settings.device));
+                       compute.device());
   const Tensor ids = read_text(settings.data, trained.vocabulary);
   const StopSignal stop;
   const auto mean =

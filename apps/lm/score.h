@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "sketchgrad/apps/common/compute.h"
+
 namespace sketchgrad::apps::lm {
 
 // What `lm eval` is told.
@@ -13,8 +15,7 @@ struct EvalSettings {
   std::string report;  // empty: none
   int64_t batch = 10;
   int64_t bptt = 35;
-  int threads = 0;
-  std::string device = "cpu";
+  ComputeOptions compute;
 };
 
 void add_options(CLI::App& command, EvalSettings& settings);

@@ -121,8 +121,9 @@ nlohmann::json to_json(const TrainSettings& settings) {
   result.update({{"train", settings.train},
                  {"valid", settings.valid},
                  {"test", settings.test},
-                 {"threads", settings.run.threads},
-                 {"device", settings.run.device}});
+                 {"threads", settings.run.compute.threads},
+                 {"device", settings.run.compute.device},
+                 {"precision", settings.run.compute.precision}});
   return result;
 }
 

@@ -10,7 +10,6 @@
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/stop_signal.h"
-#include "sketchgrad/apps/common/threads.h"
 #include "sketchgrad/apps/lm/evaluate.h"
 #include "sketchgrad/apps/lm/task.h"
 
@@ -221,8 +220,8 @@ void check_files(const RunOptions& run) {
 
 TrainOutcome train(const TrainSettings& settings) {
   const auto start = std::chrono::steady_clock::now();
-  const Device device = parse_device(settings.run.device);
-  const ThreadLimit threads(settings.run.threads);
+  const Compute compute(settings.run.compute);
+  const Device device = compute.device();
   const std::optional<CheckpointFolder> folder = open_folder(settings.run);
   check_files(settings.run);
   const bool resuming = settings.run.resume && folder && folder->has_latest();
@@ -264,7 +263,7 @@ TrainOutcome train(const TrainSettings& settings) {
 
   json report = to_json(settings);
   report["vocabulary"] = options.vocabulary;
-  report["threads"] = threads.count();
+  report["threads"] = compute.threads();
   report.update(training_report(trainer.figures(), task.steps_per_epoch()));
   report.update(memory_report(optimizer, device));
   report.update(score_report(*scores, trainer.figures()));

@@ -55,12 +55,13 @@ TEST_CASE("lm program: help") {
   const CommandResult train = run.lm("train --help");
   CHECK(train.code == 0);
   for (const char* flag :
-       {"--train",   "--valid",   "--test",          "--vocab-min",  "--embedding-dim",
-        "--hidden",  "--layers",  "--projection",    "--dropout",    "--tie",
-        "--bptt",    "--batch",   "--epochs",        "--steps",      "--optimizer",
-        "--moment1", "--moment2", "--learning-rate", "--schedule",   "--clip",
-        "--seed",    "--threads", "--device",        "--checkpoint", "--resume",
-        "--report",  "--metrics", "--sketch-tables", "--config",     "--cache"}) {
+       {"--train",   "--valid",   "--test",          "--vocab-min",     "--embedding-dim",
+        "--hidden",  "--layers",  "--projection",    "--dropout",       "--tie",
+        "--bptt",    "--batch",   "--epochs",        "--steps",         "--optimizer",
+        "--moment1", "--moment2", "--learning-rate", "--schedule",      "--clip",
+        "--seed",    "--threads", "--device",        "--precision",     "--checkpoint",
+        "--resume",  "--report",  "--metrics",       "--sketch-tables", "--config",
+        "--cache"}) {
     CAPTURE(flag);
     CHECK(train.output.find(flag) != std::string::npos);
   }
@@ -79,6 +80,8 @@ TEST_CASE("lm program: wrong usage is one line and exit code 2") {
   check_error(run.lm(run.small() + " --schedule sometimes"), 2, "sometimes");
   check_error(run.lm(run.small() + " --config nowhere"), 2, "wikitext2");
   check_error(run.lm(run.small() + " --device tpu"), 2, "tpu");
+  check_error(run.lm(run.small() + " --precision fp8"), 2, "fp8");
+  check_error(run.lm(run.small() + " --precision tf32"), 2, "products on the CPU are in fp32");
 }
 
 TEST_CASE("lm program: what cannot be done is one line and exit code 1") {

@@ -31,7 +31,7 @@ struct Fixture {
     settings.batch = 16;
     settings.steps = 14;
     settings.run.log_every = 3;
-    settings.run.threads = 1;
+    settings.run.compute.threads = 1;
   }
 
   // The last checkpoint of a run with these settings.
@@ -56,7 +56,7 @@ TEST_CASE("lm train: the same bits with one and two threads") {
     if (sketched) use_sketches(settings);
     const std::string name = sketched ? "sketch" : "dense";
     const StateDict one = fixture.trained(settings, name + "1");
-    settings.run.threads = 2;
+    settings.run.compute.threads = 2;
     const StateDict two = fixture.trained(settings, name + "2");
     CHECK(same_bits(one, two));
     settings.run.seed = 2;

@@ -15,6 +15,7 @@
 #include "sketchgrad/kernels/gemm_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
+#include "sketchgrad/kernels/math_rules.h"
 #include "sketchgrad/kernels/random_impl.h"
 #include "sketchgrad/kernels/reduce_impl.h"
 #include "sketchgrad/kernels/reduce_lanes.h"
@@ -176,8 +177,18 @@ void add_row(const Exec&, Matrix matrix, const float* row) {
 
 // ---- gemm.h
 
-void gemm(const Exec&, Transpose transpose_a, Transpose transpose_b, float alpha, ConstMatrix a,
-          ConstMatrix b, float beta, Matrix c) {
+namespace {
+// To the nearest, ties away from zero.
+float rounded(float factor, ProductPrecision precision) {
+  if (precision == ProductPrecision::fp32) return factor;
+  const int dropped = precision == ProductPrecision::tf32 ? 13 : 16;  // bits of the mantissa
+  const uint32_t bits = bits_from_float(factor) + (uint32_t{1} << (dropped - 1));
+  return float_from_bits(bits >> dropped << dropped);
+}
+}  // namespace
+
+void gemm(const Exec& exec, Transpose transpose_a, Transpose transpose_b, float alpha,
+          ConstMatrix a, ConstMatrix b, float beta, Matrix c) {
   const OnDevice on_device;
   const bool swap_a = transpose_a == Transpose::yes, swap_b = transpose_b == Transpose::yes;
   const int64_t depth = swap_a ? a.rows : a.cols;
@@ -185,7 +196,8 @@ void gemm(const Exec&, Transpose transpose_a, Transpose transpose_b, float alpha
     for (int64_t j = 0; j < c.cols; ++j) {
       float sum = 0.0f;
       for (int64_t k = 0; k < depth; ++k) {
-        sum += (swap_a ? a(k, i) : a(i, k)) * (swap_b ? b(j, k) : b(k, j));
+        sum += rounded(swap_a ? a(k, i) : a(i, k), exec.products) *
+               rounded(swap_b ? b(j, k) : b(k, j), exec.products);
       }
       c(i, j) = alpha * sum + (beta == 0.0f ? 0.0f : beta * c(i, j));
     }

@@ -8,6 +8,7 @@ namespace {
 
 TEST_CASE("comparisons: elementwise") { compare_elementwise(kCpu); }
 TEST_CASE("comparisons: gemm") { compare_gemm(kCpu); }
+TEST_CASE("comparisons: gemm of rounded factors") { compare_rounded_gemm(kCpu); }
 TEST_CASE("comparisons: gather and scatter") { compare_row_access(kCpu); }
 TEST_CASE("comparisons: finding, counting and copying ids") { compare_id_searches(kCpu); }
 TEST_CASE("comparisons: groups and their sums") { compare_groups(kCpu); }

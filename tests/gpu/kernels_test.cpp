@@ -8,6 +8,7 @@ namespace {
 
 TEST_CASE("elementwise") { compare_elementwise(kCuda); }
 TEST_CASE("gemm") { compare_gemm(kCuda); }
+TEST_CASE("gemm of rounded factors") { compare_rounded_gemm(kCuda); }
 TEST_CASE("gather and scatter") { compare_row_access(kCuda); }
 TEST_CASE("finding, counting and copying ids") { compare_id_searches(kCuda); }
 TEST_CASE("groups and their sums") { compare_groups(kCuda); }

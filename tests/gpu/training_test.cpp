@@ -132,6 +132,14 @@ TEST_CASE("training with dense state") {
           2e-3);
 }
 
+TEST_CASE("training with rounded products") {
+  for (const ProductPrecision precision : {ProductPrecision::tf32, ProductPrecision::bf16}) {
+    set_product_precision(kCuda, precision);
+    compare({"adam", [] { return Optimizer(Adam{.learning_rate = 0.02f}); }, {}}, 2e-2);
+    set_product_precision(kCuda, ProductPrecision::fp32);
+  }
+}
+
 TEST_CASE("training with sketches") {
   compare({"CS-MV",
            [] { return Optimizer(Adam{.learning_rate = 0.02f}); },

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "sketchgrad/kernels/lane_group.h"
+
 using namespace sketchgrad::kernels;
 
 namespace {
@@ -33,6 +35,22 @@ std::vector<int> visits(const LaunchShape& shape, int64_t rows, int64_t cols) {
   }
   return count;
 }
+
+// The same for lane_group_kernel: how often each lane of a unit's group takes part in it.
+std::vector<int> lane_visits(const LaunchShape& shape, int64_t units, int lanes) {
+  std::vector<int> count(static_cast<size_t>(units * lanes));
+  const int64_t groups = shape.block_x / lanes;
+  for (int64_t block = 0; block < shape.grid_x; ++block) {
+    for (int64_t thread = 0; thread < shape.block_x; ++thread) {
+      for (int64_t u = block * groups + thread / lanes; u < units; u += shape.grid_x * groups) {
+        ++count[static_cast<size_t>(u * lanes + thread % lanes)];
+      }
+    }
+  }
+  return count;
+}
+
+constexpr int kLaneCounts[] = {1, 2, 4, 8, 16, 32};
 
 }  // namespace
 
@@ -74,6 +92,38 @@ TEST_CASE("launch: narrow rows share a block, wide ones take several") {
   CHECK(row_launch_shape(1000, 33).block_x == 64);
   CHECK(row_launch_shape(1000, 1000).block_x == 256);
   CHECK(row_launch_shape(1000, 1000).grid_y == 4);
+}
+
+TEST_CASE("launch: lane groups share blocks, and none is cut by a warp or a block") {
+  for (const int lanes : kLaneCounts) {
+    CAPTURE(lanes);
+    CHECK(kWarpLanes % lanes == 0);
+    CHECK(lane_launch_shape(0, lanes).grid_x == 0);
+    CHECK(lane_launch_shape(-1, lanes).grid_x == 0);
+    CHECK(lane_launch_shape(1, lanes).grid_x == 1);
+    CHECK(lane_launch_shape(256 / lanes, lanes).grid_x == 1);
+    CHECK(lane_launch_shape(256 / lanes + 1, lanes).grid_x == 2);
+    for (const int64_t units : {int64_t{1}, int64_t{77}, kBeyondInt32, INT64_MAX}) {
+      check_limits(lane_launch_shape(units, lanes));
+    }
+    CHECK(lane_launch_shape(kBeyondInt32, lanes).grid_x == kMaxGridBlocks);
+  }
+}
+
+TEST_CASE("launch: every lane of a group takes part in each of its units once") {
+  for (const int lanes : kLaneCounts) {
+    for (const int64_t units : {1, 7, 33, 1000}) {
+      CAPTURE(lanes);
+      CAPTURE(units);
+      const std::vector<int> whole = lane_visits(lane_launch_shape(units, lanes), units, lanes);
+      CHECK(whole == std::vector<int>(whole.size(), 1));
+      // A grid that has to stride, as one at its limit does.
+      LaunchShape two_blocks = lane_launch_shape(units, lanes);
+      two_blocks.grid_x = 2;
+      const std::vector<int> strided = lane_visits(two_blocks, units, lanes);
+      CHECK(strided == std::vector<int>(strided.size(), 1));
+    }
+  }
 }
 
 TEST_CASE("launch: every cell is visited once") {

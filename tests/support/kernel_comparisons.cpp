@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "sketchgrad/kernels/elementwise.h"
+#include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/lstm.h"
 #include "sketchgrad/kernels/lstm_layer.h"
@@ -149,6 +150,52 @@ void compare_gemm(Device other) {
       }
     }
   }
+}
+
+namespace {
+
+// While it lives, the device rounds the factors of products.
+class Rounding {
+ public:
+  Rounding(Device device, ProductPrecision precision) : device_(device) {
+    set_product_precision(device, precision);
+  }
+  ~Rounding() { set_product_precision(device_, ProductPrecision::fp32); }
+  Rounding(const Rounding&) = delete;
+  Rounding& operator=(const Rounding&) = delete;
+
+ private:
+  Device device_;
+};
+
+}  // namespace
+
+void compare_rounded_gemm(Device other) {
+  constexpr int64_t kRows = 128, kCols = 192, kDepth = 96;
+  Draw draw(16);
+  const std::vector<float> a = draw.floats(kRows * kDepth), b = draw.floats(kDepth * kCols);
+  const auto product = [&](Device device, Tolerance tolerance) {
+    const Tensor left = on(device, a, {kRows, kDepth}), right = on(device, b, {kDepth, kCols});
+    const Tensor out = on(device, std::vector<float>(kRows * kCols), {kRows, kCols});
+    kernels::gemm(exec_on(device), Transpose::no, Transpose::no, 1.0f, left.matrix(),
+                  right.matrix(), 0.0f, out.matrix());
+    return Outputs{output("gemm", out, tolerance)};
+  };
+  const Outputs exact = product(other, kExact);
+  const auto compare = [&](ProductPrecision precision, double unit) {
+    const Rounding rounding(other, precision);
+    compare_with_cpu(other, [&](Device device) { return product(device, {0.0, 4 * unit}); });
+    if (other != kCpu) CHECK_FALSE(same_bits(product(other, kExact), exact));
+  };
+  if (other == kCpu) {
+    CHECK_THROWS_AS(compare(ProductPrecision::tf32, 0), InvalidArgument);
+    CHECK_THROWS_AS(compare(ProductPrecision::bf16, 0), InvalidArgument);
+    return;
+  }
+  // Tensor cores cut TF32 off.
+  compare(ProductPrecision::tf32, 0x1p-10);
+  compare(ProductPrecision::bf16, 0x1p-8);
+  CHECK(same_bits(product(other, kExact), exact));
 }
 
 void compare_row_access(Device other) {
@@ -460,8 +507,9 @@ void compare_lstm(Device other) {
   }
 }
 
-void compare_lstm_layer(Device other) {
-  constexpr Tolerance kLayer{0.0, 2e-5};
+namespace {
+
+void compare_layers(Device other, Tolerance tolerance) {
   using kernels::LstmLayerShape;
   for (const LstmLayerShape shape :
        {LstmLayerShape{1, 1, 1, 1, 0}, {5, 3, 7, 9, 0}, {4, 2, 33, 16, 5}, {35, 20, 64, 64, 0}}) {
@@ -516,7 +564,7 @@ void compare_lstm_layer(Device other) {
       const Tensor reserve = unset(reserve_floats);
       Outputs outputs;
       const auto add = [&](const char* name, const Tensor& tensor) {
-        outputs.push_back(output(name, tensor, kLayer));
+        outputs.push_back(output(name, tensor, tolerance));
       };
       // Without a backward there is no reserve; the reference always writes it.
       for (const bool training : {false, true}) {
@@ -546,6 +594,15 @@ void compare_lstm_layer(Device other) {
       return outputs;
     });
   }
+}
+
+}  // namespace
+
+void compare_lstm_layer(Device other) {
+  compare_layers(other, {0.0, 2e-5});
+  if (other == kCpu) return;
+  const Rounding rounding(other, ProductPrecision::tf32);
+  compare_layers(other, {0.0, 1e-2});
 }
 
 namespace {

@@ -25,6 +25,7 @@ struct CommandLine {
   std::vector<std::string> only;
   std::string json_file;
   std::string device = "cpu";
+  std::string precision = "fp32";
 };
 
 std::vector<Group> all_groups() {
@@ -73,6 +74,10 @@ void describe(CLI::App& app, CommandLine& line) {
   app.add_option("--device", line.device,
                  "cpu or cuda; on cuda --threads and --cpu-time mean little")
       ->capture_default_str();
+  app.add_option("--precision", line.precision,
+                 "what matrix products round their factors to: fp32, or on cuda tf32 or bf16")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--rows", options.rows, "rows of the tables with row-sparse gradients")
       ->check(positive)
       ->capture_default_str();
@@ -96,9 +101,11 @@ std::string device_name() {
   return device() == kCpu ? to_string(device()) : kernels::cuda::device_name();
 }
 
-nlohmann::json to_json(const Options& options, const Report& report) {
+nlohmann::json to_json(const CommandLine& line, const Report& report) {
+  const Options& options = line.options;
   return {{"settings",
            {{"device", device_name()},
+            {"precision", line.precision},
             {"threads", options.threads},
             {"cpu_time", options.cpu_time},
             {"rows", options.rows},
@@ -143,21 +150,23 @@ void run(CommandLine line) {
   const std::vector<Group> groups = select(all_groups(), line.only);
   check_clock(line.options);
   use_device(parse_device(line.device));
+  set_product_precision(device(), parse_product_precision(line.precision));
   JsonFile file(line.json_file);
   use_clock(line.options.cpu_time ? ClockKind::cpu : ClockKind::wall);
   if (line.options.threads == 0) line.options.threads = tbb::info::default_concurrency();
   line.options.active = std::min(line.options.active, line.options.rows);
   const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
                                   static_cast<size_t>(line.options.threads));
-  fmt::print("{}, threads {}, {} time; ratio: to the first line of the group, in the same rounds\n",
-             device_name(), line.options.threads, line.options.cpu_time ? "CPU" : "wall");
+  fmt::print("{}, {}, threads {}, {} time; ratio: to the first line of the group, same rounds\n",
+             device_name(), line.precision, line.options.threads,
+             line.options.cpu_time ? "CPU" : "wall");
   Report report;
   run_machine(line.options, report);
   for (const Group& group : groups) {
     group.run(line.options, report);
     allocator(device()).release_cached();
   }
-  file.write(to_json(line.options, report));
+  file.write(to_json(line, report));
 }
 
 int main(int argc, char** argv) {

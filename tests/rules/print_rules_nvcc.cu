@@ -1,0 +1,1 @@
+#include "sketchgrad/tests/rules/print_rules.cpp"
