@@ -8,10 +8,10 @@ usage() {
   cat <<END
 usage: tools/gpu_bundle.sh [options]
 
-Builds what needs a GPU, and packs it into one folder of at most $limit_mib MiB: the programs (stripped),
-the shared libraries that a bare Linux machine may lack, PyTorch's model to compare with, and run.sh,
-which runs it all there. The machine needs a driver, cuBLAS and cuDNN, an x86-64 CPU that
-SKETCHGRAD_MARCH allows, and a libc as new as here.
+Builds what needs a GPU, and packs it into one folder of at most $limit_mib MiB: the programs
+(stripped), the shared libraries that a bare Linux machine may lack, PyTorch's model and kernels to
+compare with, and run.sh, which runs it all there. The machine needs a driver, cuBLAS and cuDNN, an
+x86-64 CPU that SKETCHGRAD_MARCH allows, and a libc as new as here.
 
   --output FOLDER  the folder (default: build/gpu_bundle); a former bundle there is replaced
   --build FOLDER   take the programs of this build as they are, and build nothing
@@ -84,7 +84,7 @@ git describe --always --abbrev=40 --dirty >"$output/COMMIT" 2>/dev/null ||
   echo unknown >"$output/COMMIT"
 cp -- tools/gpu_run.sh "$output/run.sh"
 mkdir -p -- "$output/tools/peers"
-cp -- tools/peers/torch_lm.py "$output/tools/peers/"
+cp -- tools/peers/*.py "$output/tools/peers/"
 
 # Of the C library and the driver only the machine's own work; cuBLAS and cuDNN are too large.
 left_out='^(linux-vdso|ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|cuda|nvidia-.*))\.so'

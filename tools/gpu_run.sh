@@ -8,10 +8,11 @@ usage() {
   cat <<'END'
 usage: run.sh [options] [-- COMMAND...]
 
-Runs every GPU test program, then each again under compute-sanitizer (memcheck, synccheck, initcheck), then
-the benchmarks, and PyTorch's model of the same sizes where python3 has a PyTorch that sees a GPU;
-each in turn, so that nothing else works on the GPU. What cannot run is skipped and named. The last
-line says PASS, FAIL or SKIPPED (no GPU here, so nothing was run). Exit code: 0, or 1 after FAIL.
+Runs every GPU test program, then each again under compute-sanitizer (memcheck, synccheck,
+initcheck), then the benchmarks, and PyTorch's model and kernels of the same sizes, without and with
+TF32, where python3 has a PyTorch that sees a GPU; each in turn, so that nothing else works on the
+GPU. What cannot run is skipped and named. The last line says PASS, FAIL or SKIPPED (no GPU here, so
+nothing was run). Exit code: 0, or 1 after FAIL.
 
   --results FOLDER      for results.json, report.txt and a log for each program
                         (default: gpu_results in the current folder)
@@ -177,6 +178,8 @@ json_string_or_null() {
 }
 
 entries=()   # of "programs" in results.json
+bench_json=""  # of the benchmarks, if they have passed
+declare -A torch_kernels=([without_tf32]=null [with_tf32]=null)  # PyTorch's reports, for results.json
 failed=()
 skipped=()
 tests_run=()  # test programs that did not skip
@@ -197,9 +200,10 @@ skip() { add_entry "$1" "$2" null 0 skipped "$3"; }
 
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 
-# run_program NAME COMMAND...: one entry; leaves its status in `status`.
+# run_program NAME COMMAND...: one entry; leaves its status in `status`, what it wrote in file `log`.
 run_program() {
-  local name=$1 log=$results/${1//[^a-zA-Z0-9_.-]/_}.log code=0 note="" begin took
+  local name=$1 code=0 note="" begin took
+  log=$results/${1//[^a-zA-Z0-9_.-]/_}.log
   shift
   begin=$(milliseconds)
   LD_LIBRARY_PATH=$library_path timeout --kill-after=10 "$time_limit" "$@" \
@@ -277,25 +281,38 @@ run_benchmarks() {
     return
   fi
   run_program bench "$program" --device cuda --json "$results/bench.json"
+  [[ $status != pass ]] || bench_json=$results/bench.json
 }
 
-# PyTorch's model of the sizes that the benchmark's step has.
-run_peer() {
+# PyTorch's model of the sizes that the benchmark's step has, and its like of single lines.
+run_peers() {
   # In a bundle, or beside this script in a source tree.
-  local peer=$root/tools/peers/torch_lm.py tf32
-  [[ -f $peer ]] || peer=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/peers/torch_lm.py
-  if [[ ! -f $peer ]]; then
-    skip "PyTorch" "$peer" "not packed"
+  local peers=$root/tools/peers tf32
+  [[ -d $peers ]] || peers=$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/peers
+  if [[ ! -d $peers ]]; then
+    skip "PyTorch" "$peers" "not packed"
     return
   fi
   if ! python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-    skip "PyTorch" "$peer" "no Python with a PyTorch that sees a GPU"
+    skip "PyTorch" "$peers" "no Python with a PyTorch that sees a GPU"
     return
   fi
   for tf32 in "" --tf32; do
-    run_program "PyTorch${tf32:+ $tf32}" python3 "$peer" --device cuda --dropout 0 --steps 200 \
-      --warmup-steps 20 $tf32 --report "$results/torch${tf32#-}.json"
+    run_program "PyTorch${tf32:+ $tf32}" python3 "$peers/torch_lm.py" --device cuda --dropout 0 \
+      --steps 200 --warmup-steps 20 $tf32 --report "$results/torch${tf32#-}.json"
   done
+  for tf32 in "" --tf32; do run_torch_kernels "$peers/torch_kernels.py" $tf32; done
+}
+
+# run_torch_kernels PROGRAM [--tf32]: its table goes into the report, its figures into results.json.
+run_torch_kernels() {
+  local json=$results/torch_kernels${2:+-tf32}.json key=without_tf32
+  [[ -z ${2:-} ]] || key=with_tf32
+  run_program "PyTorch kernels${2:+ $2}" python3 "$1" --device cuda ${2:+"$2"} \
+    ${bench_json:+--bench "$bench_json"} --json "$json"
+  [[ $status == pass ]] || return 0
+  torch_kernels[$key]=$(<"$json")
+  say "$(<"$log")"
 }
 
 # join SEPARATOR WORD...
@@ -316,7 +333,9 @@ write_json() {
     printf '  "driver": %s,\n' "$(json_string_or_null "$driver")"
     printf '  "date": %s,\n' "$(json_string "$date")"
     printf '  "result": %s,\n' "$(json_string "$verdict")"
-    printf '  "programs": [%s%s\n  ]\n}\n' $'\n    ' "$(join $',\n    ' "${entries[@]}")"
+    printf '  "programs": [%s%s\n  ],\n' $'\n    ' "$(join $',\n    ' "${entries[@]}")"
+    printf '  "torch_kernels": {"without_tf32": %s,\n    "with_tf32": %s}\n}\n' \
+      "${torch_kernels[without_tf32]}" "${torch_kernels[with_tf32]}"
   } >"$results/results.json"
 }
 
@@ -331,12 +350,12 @@ say "GPU: ${device:-none that nvidia-smi shows}${driver:+, driver $driver}"
 missing=$(join ', ' "${missing_libraries[@]}")
 [[ -z $missing ]] || say "missing, so that what needs it fails: $missing"
 
-status=""
+status="" log=""
 run_tests
 if ((${#tests_run[@]})) && ! $quick; then
   run_sanitizers
   run_benchmarks
-  run_peer
+  run_peers
 fi
 
 # A GPU that no test saw is a mistake, and must not look like a machine without one.

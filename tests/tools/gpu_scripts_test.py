@@ -2,6 +2,7 @@
 """gpu_scripts_test.py SOURCE_DIR [unittest arguments]: tools/gpu_*.sh, with tiny shell scripts in
 place of GPU tests, sanitizer and benchmarks."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -16,6 +17,10 @@ PASSES = "echo fine"
 FAILS = "echo broken; exit 3"
 SKIPS = 'echo "skipped: no GPU (it \\"said\\" so)"; exit 77'
 HANGS = "sleep 60"
+# As a peer does; says what it was called with.
+WRITES_JSON = ('echo "$@"; for last; do :; done; '
+               '[[ $last != *.json ]] || echo "{\\"lines\\": [$#]}" >"$last"')
+BENCH = 'if [[ $1 == --help ]]; then echo "--device"; else echo "$@"; fi'
 
 
 class GpuScriptTest(unittest.TestCase):
@@ -105,14 +110,14 @@ class Run(GpuScriptTest):
 
     def test_sanitizers_and_benchmarks_follow(self):
         self.with_gpu()
-        self.script(self.path / "python3", 'echo "$@"')
+        self.script(self.path / "python3", WRITES_JSON)
         process, results = self.run_tests(
-            {"tests/gpu_a": PASSES, "tests/gpu_c": SKIPS,
-             "tools/bench": 'if [[ $1 == --help ]]; then echo "--device"; else echo "$@"; fi'})
+            {"tests/gpu_a": PASSES, "tests/gpu_c": SKIPS, "tools/bench": BENCH})
         self.assertEqual(0, process.returncode)
         self.assertEqual({"gpu_a": "pass", "gpu_c": "skipped", "memcheck gpu_a": "pass",
-                          "synccheck gpu_a": "pass", "initcheck gpu_a": "pass", "bench": "pass", "PyTorch": "pass",
-                          "PyTorch --tf32": "pass"}, self.statuses(results))
+                          "synccheck gpu_a": "pass", "initcheck gpu_a": "pass", "bench": "pass",
+                          "PyTorch": "pass", "PyTorch --tf32": "pass", "PyTorch kernels": "pass",
+                          "PyTorch kernels --tf32": "pass"}, self.statuses(results))
         self.assertRegex((self.results / "PyTorch_--tf32.log").read_text(),
                          r"torch_lm.py --device cuda .*--tf32 --report .*torch-tf32.json")
         self.assertEqual("NVIDIA X, 80GB", results["device"])
@@ -120,6 +125,55 @@ class Run(GpuScriptTest):
         self.assertEqual(f"--device cuda --json {self.results}/bench.json\n",
                          (self.results / "bench.log").read_text())
         self.assertRegex(self.last_line(process), "^PASS: 1 .*skipped: gpu_c")
+        # PyTorch's kernels: their table in the report, their figures in results.json.
+        beside = f"--bench {self.results}/bench.json --json {self.results}/torch_kernels"
+        report = (self.results / "report.txt").read_text()
+        self.assertIn(f"torch_kernels.py --device cuda {beside}.json\n", report)
+        self.assertIn(f"torch_kernels.py --device cuda --tf32 {beside}-tf32.json\n", report)
+        self.assertEqual({"without_tf32": {"lines": [7]}, "with_tf32": {"lines": [8]}},
+                         results["torch_kernels"])
+
+    def test_kernels_of_pytorch_alone_and_failing(self):
+        self.with_gpu()
+        # Of a former run: nothing to compare with.
+        self.script(self.results / "bench.json", "")
+        self.script(self.path / "python3",
+                    f'{WRITES_JSON}; [[ "$*" != *torch_kernels.py*--tf32* ]] || exit 3')
+        process, results = self.run_tests({"tests/gpu_a": PASSES, "tools/bench": FAILS})
+        self.assertEqual(1, process.returncode)
+        statuses = self.statuses(results)
+        self.assertEqual("pass", statuses["PyTorch kernels"])
+        self.assertEqual("fail", statuses["PyTorch kernels --tf32"])
+        self.assertEqual({"without_tf32": {"lines": [5]}, "with_tf32": None},
+                         results["torch_kernels"])
+        self.assertNotIn("--bench", process.stdout)
+
+    @unittest.skipUnless(importlib.util.find_spec("torch"), "no PyTorch")
+    def test_kernels_of_pytorch_stand_beside_those_of_bench(self):
+        sizes = {"rows": 100, "dim": 4, "active": 10}
+        flags = [f"--{name}={value}" for name, value in sizes.items()]
+        bench = self.folder / "bench.json"
+        bench.write_text(json.dumps({"settings": sizes, "lines": [
+            {"group": "kernels.rows", "name": "gather rows", "median_seconds": 2.0},
+            {"group": "step", "name": "dense: speed", "value": 3.0}]}))
+        written = self.folder / "kernels.json"
+
+        def kernels(*arguments):
+            return self.call(sys.executable, TOOLS / "peers/torch_kernels.py", "--threads=1",
+                             "--seconds=0.001", "--bench", bench, *arguments)
+
+        process = kernels(*flags, "--json", written)
+        self.assertEqual(0, process.returncode, process.stdout)
+        lines = {(line["bench_group"], line["bench_name"]): line
+                 for line in json.loads(written.read_text())["lines"]}
+        gather = lines["kernels.rows", "gather rows"]
+        self.assertEqual((320, 2.0), (gather["bytes"], gather["bench_seconds"]))
+        self.assertEqual(gather["median_seconds"] / 2, gather["ratio"])
+        self.assertIsNone(lines["step", "dense: lstm"]["ratio"])
+        self.assertRegex(process.stdout, r"kernels.rows: gather rows +2000.000 ms +embedding ")
+        refused = kernels(flags[0])
+        self.assertEqual(2, refused.returncode)
+        self.assertRegex(refused.stdout, r"^torch_kernels.py: error: .*--dim 4, not 256\n$")
 
     def test_a_failure_under_the_sanitizer_fails(self):
         self.with_gpu()
@@ -190,6 +244,8 @@ class Bundle(GpuScriptTest):
                          set(os.listdir(self.output)))
         self.assertEqual(["gpu_a"], os.listdir(self.output / "tests"))
         self.assertTrue((self.output / "apps/lm").is_file())
+        self.assertEqual({"torch_lm.py", "torch_kernels.py"},
+                         set(os.listdir(self.output / "tools/peers")))
         ran = self.call(self.output / "run.sh", "--results", self.results)
         self.assertEqual(0, ran.returncode, ran.stdout)
         results = json.loads((self.results / "results.json").read_text())
