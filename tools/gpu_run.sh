@@ -178,8 +178,9 @@ json_string_or_null() {
 }
 
 entries=()   # of "programs" in results.json
-bench_json=""  # of the benchmarks, if they have passed
-declare -A torch_kernels=([without_tf32]=null [with_tf32]=null)  # PyTorch's reports, for results.json
+# By the precision of products:
+declare -A bench_json=([fp32]="" [tf32]="")  # reports of benchmarks that have passed
+declare -A torch_kernels=([fp32]=null [tf32]=null)  # PyTorch's reports, for results.json
 failed=()
 skipped=()
 tests_run=()  # test programs that did not skip
@@ -200,7 +201,7 @@ skip() { add_entry "$1" "$2" null 0 skipped "$3"; }
 
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 
-# run_program NAME COMMAND...: one entry; leaves its status in `status`, what it wrote in file `log`.
+# run_program NAME COMMAND...: one entry; leaves its status in `status`, its output in file `log`.
 run_program() {
   local name=$1 code=0 note="" begin took
   log=$results/${1//[^a-zA-Z0-9_.-]/_}.log
@@ -281,7 +282,12 @@ run_benchmarks() {
     return
   fi
   run_program bench "$program" --device cuda --json "$results/bench.json"
-  [[ $status != pass ]] || bench_json=$results/bench.json
+  [[ $status != pass ]] || bench_json[fp32]=$results/bench.json
+  [[ $help == *--precision* ]] || return 0
+  # Of the lines that PyTorch has, only these have products.
+  run_program "bench --precision tf32" "$program" --device cuda --precision tf32 --only step \
+    --json "$results/bench-tf32.json"
+  [[ $status != pass ]] || bench_json[tf32]=$results/bench-tf32.json
 }
 
 # PyTorch's model of the sizes that the benchmark's step has, and its like of single lines.
@@ -306,12 +312,13 @@ run_peers() {
 
 # run_torch_kernels PROGRAM [--tf32]: its table goes into the report, its figures into results.json.
 run_torch_kernels() {
-  local json=$results/torch_kernels${2:+-tf32}.json key=without_tf32
-  [[ -z ${2:-} ]] || key=with_tf32
+  local json=$results/torch_kernels${2:+-tf32}.json precision=fp32
+  [[ -z ${2:-} ]] || precision=tf32
+  local bench=${bench_json[$precision]}
   run_program "PyTorch kernels${2:+ $2}" python3 "$1" --device cuda ${2:+"$2"} \
-    ${bench_json:+--bench "$bench_json"} --json "$json"
+    ${bench:+--bench "$bench"} --json "$json"
   [[ $status == pass ]] || return 0
-  torch_kernels[$key]=$(<"$json")
+  torch_kernels[$precision]=$(<"$json")
   say "$(<"$log")"
 }
 
@@ -334,8 +341,8 @@ write_json() {
     printf '  "date": %s,\n' "$(json_string "$date")"
     printf '  "result": %s,\n' "$(json_string "$verdict")"
     printf '  "programs": [%s%s\n  ],\n' $'\n    ' "$(join $',\n    ' "${entries[@]}")"
-    printf '  "torch_kernels": {"without_tf32": %s,\n    "with_tf32": %s}\n}\n' \
-      "${torch_kernels[without_tf32]}" "${torch_kernels[with_tf32]}"
+    printf '  "torch_kernels": {"fp32": %s,\n    "tf32": %s}\n}\n' \
+      "${torch_kernels[fp32]}" "${torch_kernels[tf32]}"
   } >"$results/results.json"
 }
 

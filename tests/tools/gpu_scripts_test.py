@@ -20,7 +20,7 @@ HANGS = "sleep 60"
 # As a peer does; says what it was called with.
 WRITES_JSON = ('echo "$@"; for last; do :; done; '
                '[[ $last != *.json ]] || echo "{\\"lines\\": [$#]}" >"$last"')
-BENCH = 'if [[ $1 == --help ]]; then echo "--device"; else echo "$@"; fi'
+BENCH = 'if [[ $1 == --help ]]; then echo "--device --precision"; else echo "$@"; fi'
 
 
 class GpuScriptTest(unittest.TestCase):
@@ -116,7 +116,8 @@ class Run(GpuScriptTest):
         self.assertEqual(0, process.returncode)
         self.assertEqual({"gpu_a": "pass", "gpu_c": "skipped", "memcheck gpu_a": "pass",
                           "synccheck gpu_a": "pass", "initcheck gpu_a": "pass", "bench": "pass",
-                          "PyTorch": "pass", "PyTorch --tf32": "pass", "PyTorch kernels": "pass",
+                          "bench --precision tf32": "pass", "PyTorch": "pass",
+                          "PyTorch --tf32": "pass", "PyTorch kernels": "pass",
                           "PyTorch kernels --tf32": "pass"}, self.statuses(results))
         self.assertRegex((self.results / "PyTorch_--tf32.log").read_text(),
                          r"torch_lm.py --device cuda .*--tf32 --report .*torch-tf32.json")
@@ -125,26 +126,32 @@ class Run(GpuScriptTest):
         self.assertEqual(f"--device cuda --json {self.results}/bench.json\n",
                          (self.results / "bench.log").read_text())
         self.assertRegex(self.last_line(process), "^PASS: 1 .*skipped: gpu_c")
+        self.assertEqual(f"--device cuda --precision tf32 --only step --json {self.results}/"
+                         "bench-tf32.json\n",
+                         (self.results / "bench_--precision_tf32.log").read_text())
         # PyTorch's kernels: their table in the report, their figures in results.json.
-        beside = f"--bench {self.results}/bench.json --json {self.results}/torch_kernels"
         report = (self.results / "report.txt").read_text()
-        self.assertIn(f"torch_kernels.py --device cuda {beside}.json\n", report)
-        self.assertIn(f"torch_kernels.py --device cuda --tf32 {beside}-tf32.json\n", report)
-        self.assertEqual({"without_tf32": {"lines": [7]}, "with_tf32": {"lines": [8]}},
+        for flag, suffix in (("", ""), ("--tf32 ", "-tf32")):
+            self.assertIn(f"torch_kernels.py --device cuda {flag}--bench {self.results}/"
+                          f"bench{suffix}.json --json {self.results}/torch_kernels{suffix}.json\n",
+                          report)
+        self.assertEqual({"fp32": {"lines": [7]}, "tf32": {"lines": [8]}},
                          results["torch_kernels"])
 
     def test_kernels_of_pytorch_alone_and_failing(self):
         self.with_gpu()
-        # Of a former run: nothing to compare with.
+        # Of a former run, or of one that failed: nothing to compare with.
         self.script(self.results / "bench.json", "")
         self.script(self.path / "python3",
                     f'{WRITES_JSON}; [[ "$*" != *torch_kernels.py*--tf32* ]] || exit 3')
-        process, results = self.run_tests({"tests/gpu_a": PASSES, "tools/bench": FAILS})
+        process, results = self.run_tests(
+            {"tests/gpu_a": PASSES, "tools/bench": f"{BENCH}; [[ $1 == --help ]]"})
         self.assertEqual(1, process.returncode)
         statuses = self.statuses(results)
+        self.assertEqual("fail", statuses["bench"])
         self.assertEqual("pass", statuses["PyTorch kernels"])
         self.assertEqual("fail", statuses["PyTorch kernels --tf32"])
-        self.assertEqual({"without_tf32": {"lines": [5]}, "with_tf32": None},
+        self.assertEqual({"fp32": {"lines": [5]}, "tf32": None},
                          results["torch_kernels"])
         self.assertNotIn("--bench", process.stdout)
 
@@ -153,7 +160,7 @@ class Run(GpuScriptTest):
         sizes = {"rows": 100, "dim": 4, "active": 10}
         flags = [f"--{name}={value}" for name, value in sizes.items()]
         bench = self.folder / "bench.json"
-        bench.write_text(json.dumps({"settings": sizes, "lines": [
+        bench.write_text(json.dumps({"settings": {**sizes, "precision": "fp32"}, "lines": [
             {"group": "kernels.rows", "name": "gather rows", "median_seconds": 2.0},
             {"group": "step", "name": "dense: speed", "value": 3.0}]}))
         written = self.folder / "kernels.json"

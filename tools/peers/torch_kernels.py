@@ -230,10 +230,12 @@ def print_line(line):
 def read_bench(args):
     """The medians of a report of bench, by group and name."""
     report = json.loads(args.bench.read_text(encoding="utf-8"))
-    for key in ("rows", "dim", "active"):
+    ours = {"rows": args.rows, "dim": args.dim, "active": args.active,
+            "precision": "tf32" if args.tf32 else "fp32"}
+    for key, value in ours.items():
         theirs = report["settings"][key]
-        if theirs != getattr(args, key):
-            raise ValueError(f"it has --{key} {theirs}, not {getattr(args, key)}")
+        if theirs != value:
+            raise ValueError(f"it has --{key} {theirs}, not {value}")
     return {(line["group"], line["name"]): line["median_seconds"]
             for line in report["lines"] if "median_seconds" in line}
 
@@ -281,7 +283,8 @@ def parse_arguments():
     add("--threads", type=number(int, 0, 1024), default=0,
         help="threads within an operation; 0: one a processor")
     add("--bench", type=Path, default=None,
-        help="JSON file of tools/bench, to set its figures beside these")
+        help="JSON file of tools/bench at the same sizes and precision, to set "
+             "its figures beside these")
     add("--json", type=Path, default=None, help="file for all figures")
     args = parser.parse_args()
     args.active = min(args.active, args.rows)
