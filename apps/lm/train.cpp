@@ -39,10 +39,15 @@ Texts read_texts(const TrainSettings& settings) {
   say(fmt::format("{} words; tokens: {} training, {} validation, {} test", vocabulary.size(),
                   texts.train.ids.numel(), texts.valid.numel(),
                   texts.test.defined() ? texts.test.numel() : 0));
-  // Unpacking and counting must not stand in the peaks of training.
-  allocator().release_cached();
-  allocator().reset_peak();
   return texts;
+}
+
+// So that what went before does not stand in the peaks of training.
+void reset_peaks(Device device) {
+  for (const Device used : {kCpu, device}) {
+    allocator(used).release_cached();
+    allocator(used).reset_peak();
+  }
 }
 
 LanguageModelOptions model_options(const TrainSettings& settings, const Vocabulary& vocabulary) {
@@ -204,11 +209,7 @@ void resume(Trainer& trainer, const CheckpointFolder& folder, const std::string&
     say(fmt::format("the {} schedule ends at step {} now, before it was step {}", schedule, steps,
                     trainer.loaded_total_steps()));
   }
-  // What was loaded counted as parameters beside the model's own.
-  for (const Device used : {kCpu, device}) {
-    allocator(used).release_cached();
-    allocator(used).reset_peak();
-  }
+  reset_peaks(device);  // what was loaded counted as parameters beside the model's own
 }
 
 void check_files(const RunOptions& run) {
@@ -227,6 +228,7 @@ TrainOutcome train(const TrainSettings& settings) {
   const bool resuming = settings.run.resume && folder && folder->has_latest();
 
   const Texts texts = read_texts(settings);
+  reset_peaks(device);
   const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
   const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
   const int64_t steps = total_steps(settings, train_batches);

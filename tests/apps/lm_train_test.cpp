@@ -10,6 +10,7 @@
 #include "sketchgrad/apps/lm/task.h"
 #include "sketchgrad/apps/lm/train.h"
 #include "sketchgrad/tests/apps/support.h"
+#include "sketchgrad/tests/support/test_device.h"
 
 namespace sketchgrad::apps::lm {
 namespace {
@@ -21,9 +22,11 @@ struct Fixture {
   TrainSettings settings;
 
   Fixture() {
-    settings.train = folder.file("train", generated_text(900, 1500, 1));
-    settings.valid = folder.file("valid", generated_text(60, 1500, 2));
-    settings.test = folder.file("test", generated_text(60, 1500, 3));
+    // An emulated GPU is slow.
+    const uint32_t words = test::kTestDevice == kCpu ? 1500 : 200;
+    settings.train = folder.file("train", generated_text(900, words, 1));
+    settings.valid = folder.file("valid", generated_text(60, words, 2));
+    settings.test = folder.file("test", generated_text(60, words, 3));
     settings.cache = folder / "cache";
     settings.model.embedding_dim = 72;
     settings.model.hidden = 24;
@@ -32,6 +35,7 @@ struct Fixture {
     settings.steps = 14;
     settings.run.log_every = 3;
     settings.run.compute.threads = 1;
+    settings.run.compute.device = to_string(test::kTestDevice);
   }
 
   // The last checkpoint of a run with these settings.
@@ -174,7 +178,7 @@ TEST_CASE("lm train: the report has what it must, and training learns") {
   const std::string metrics = read_whole(settings.run.metrics);
   CHECK(std::count(metrics.begin(), metrics.end(), '\n') >= 40 / 3);
   // Nothing stays behind.
-  CHECK(allocator().current()[Category::activation] == 0);
+  CHECK(allocator(test::kTestDevice).current()[Category::activation] == 0);
 }
 
 TEST_CASE("lm train: every rule, tied and projected models, one table sketched") {
@@ -226,7 +230,7 @@ TEST_CASE("lm train: a loss that is not finite ends it, naming the step") {
 TEST_CASE("lm: a checkpoint scores and generates the same every time") {
   Fixture fixture;
   const StateDict state = fixture.trained(fixture.settings, "run");
-  TrainedModel trained(state);
+  TrainedModel trained(state, test::kTestDevice);
   const Tensor ids = read_text(fixture.settings.test, trained.vocabulary);
   const auto small = evaluate(trained.model, ColumnBatches(ids, 10, 12), "test");
   const auto large = evaluate(trained.model, ColumnBatches(ids, 10, 5), "test");
