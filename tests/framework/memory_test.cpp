@@ -2,9 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <numeric>
 #include <optional>
+#include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -67,6 +72,43 @@ struct Fixture {
 };
 
 constexpr int64_t kMiB = int64_t{1} << 20;
+
+// A device whose one stream lags: queued work runs when somebody waits, as those do who take memory
+// back.
+class LateStream {
+ public:
+  void queue(std::function<void()> work) { queue_.push_back(std::move(work)); }
+  void wait() {
+    while (!queue_.empty()) {
+      queue_.front()();
+      queue_.pop_front();
+    }
+  }
+  size_t queued() const { return queue_.size(); }
+
+ private:
+  std::deque<std::function<void()>> queue_;
+};
+
+class LateUpstream final : public UpstreamMemory {
+ public:
+  LateUpstream(LateStream& stream, size_t capacity) : stream_(stream), left_(capacity) {}
+  void* allocate(size_t bytes) override {
+    if (bytes > left_) return nullptr;
+    left_ -= bytes;
+    return ::operator new(bytes);
+  }
+  void release(void* pointer, size_t bytes) noexcept override {
+    stream_.wait();
+    std::memset(pointer, 0xEE, bytes);  // whoever reads it later reads nobody's value
+    ::operator delete(pointer);
+    left_ += bytes;
+  }
+
+ private:
+  LateStream& stream_;
+  size_t left_;
+};
 
 TEST_CASE("figures are the bytes asked for, reserved the rounded ones") {
   Fixture f;
@@ -370,6 +412,49 @@ TEST_CASE("out of memory on a device tells the device's figures") {
     CHECK(message.find("device: 1.00 MiB free of 4.00 MiB; CUDA context and libraries: 1.00 MiB") !=
           std::string::npos);
   }
+}
+
+TEST_CASE("queued work finds its own values in blocks that were released and handed out again") {
+  LateStream stream;
+  Allocator memory(std::make_unique<LateUpstream>(stream, 4 * kMiB));
+  struct Owner {
+    uint32_t* block;
+    int64_t count;
+    uint32_t value;
+  };
+  std::vector<Owner> owners;
+  std::set<uint32_t*> seen;
+  int reused = 0, wrong = 0, checked = 0;
+  size_t most_queued = 0;
+  std::mt19937 random(3);
+  const auto release = [&](size_t i) {
+    const Owner owner = owners[i];
+    // Queued before the release, so it must still find what the owner wrote.
+    stream.queue([&, owner] {
+      checked += 1;
+      for (int64_t k = 0; k < owner.count; ++k) wrong += owner.block[k] != owner.value;
+    });
+    memory.release(owner.block);
+    owners.erase(owners.begin() + static_cast<ptrdiff_t>(i));
+  };
+  for (uint32_t step = 0; step < 3000; ++step) {
+    const int64_t count = 1 + static_cast<int64_t>(random() % 60000);
+    if (owners.size() > 12 || (!owners.empty() && random() % 3 == 0)) {
+      release(random() % owners.size());
+      continue;
+    }
+    auto* const block = static_cast<uint32_t*>(memory.allocate(4 * count, Category::data, "x"));
+    reused += seen.insert(block).second ? 0 : 1;
+    owners.push_back({block, count, step});
+    stream.queue([block, count, step] { std::fill_n(block, count, step); });
+    most_queued = std::max(most_queued, stream.queued());
+  }
+  while (!owners.empty()) release(0);
+  stream.wait();
+  CHECK(checked > 1000);
+  CHECK(reused > 1000);
+  CHECK(most_queued > 20);
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("the same requests reuse the same blocks") {
