@@ -65,9 +65,11 @@ void Tape::add_gradient(const Variable& input, RowSparse gradient) {
   if (!input.needs_gradient()) return;
   Node& node = node_of(input);
   check(node.parameter != nullptr, "[{}] only parameters take row-sparse gradients", node.op);
-  check(gradient.ids.defined() && gradient.values.defined() && node.shape.size() == 2 &&
+  const bool is_table = node.shape.size() == 1 || node.shape.size() == 2;
+  const int64_t cols = node.shape.size() == 2 ? node.shape[1] : 1;
+  check(gradient.ids.defined() && gradient.values.defined() && is_table &&
             gradient.table_rows == node.shape[0] && gradient.values.dim() == 2 &&
-            gradient.values.size(1) == node.shape[1],
+            gradient.values.size(1) == cols,
         "[{}] row-sparse gradient of {} rows, values {}, for a table {}", node.op,
         gradient.table_rows, to_string(gradient.values.shape()), to_string(node.shape));
   node.parameter->gradient.add(std::move(gradient));

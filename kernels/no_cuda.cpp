@@ -107,6 +107,14 @@ void softmax_cross_entropy_gradient(const Exec&, Matrix, const float*, int64_t, 
                                     OnlineSoftmax, float) {
   not_compiled();
 }
+void take_target_logits(const Exec&, Matrix, const float*, const int32_t*, const float*,
+                        OnlineSoftmax) {
+  not_compiled();
+}
+void add_target_logits(const Exec&, const int32_t*, int64_t, OnlineSoftmax) { not_compiled(); }
+void put_target_gradients(const Exec&, Matrix, const int32_t*, OnlineSoftmax, float) {
+  not_compiled();
+}
 
 void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t*, ConstMatrix, Matrix) {

@@ -54,4 +54,25 @@ void softmax_cross_entropy_gradient(const Exec& exec, Matrix logits, const float
            bias, vocab_begin, targets, state, scale);
 }
 
+void take_target_logits(const Exec& exec, Matrix logits, const float* bias, const int32_t* places,
+                        const float* offsets, OnlineSoftmax state) {
+  check_chunk("take_target_logits", logits, 0, places, state);
+  dispatch(exec, cpu::take_target_logits, cuda::take_target_logits, logits, bias, places, offsets,
+           state);
+}
+
+void add_target_logits(const Exec& exec, const int32_t* places, int64_t tokens,
+                       OnlineSoftmax state) {
+  check_state("add_target_logits", state, tokens);
+  check_array("add_target_logits", "places", places, tokens);
+  dispatch(exec, cpu::add_target_logits, cuda::add_target_logits, places, tokens, state);
+}
+
+void put_target_gradients(const Exec& exec, Matrix gradient, const int32_t* places,
+                          OnlineSoftmax state, float scale) {
+  check_chunk("put_target_gradients", gradient, 0, places, state);
+  dispatch(exec, cpu::put_target_gradients, cuda::put_target_gradients, gradient, places, state,
+           scale);
+}
+
 }  // namespace sketchgrad::kernels

@@ -36,4 +36,22 @@ void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bia
                                     int64_t vocab_begin, const int32_t* targets, OnlineSoftmax,
                                     float scale);
 
+// Softmaxes over candidates: chunks hold logits of some classes, and a token's target stands in
+// column places[t] of its row (kIgnoredTarget: none) with a weight of its own. It is taken out of
+// the row before the others are summed, and put back as a gradient:
+//   take_target_logits, online_softmax_update, add_target_logits, then
+//   softmax_cross_entropy_gradient, put_target_gradients,
+// where the update and the gradient get `places` as targets and logits.cols as vocab_begin, so that
+// no column of theirs is a target's.
+
+// target_logit[t] = logits(t, places[t]) + bias[places[t]] - offsets[t]; -infinity takes its place
+// in the row. Shapes: bias [logits.cols] or null, offsets [tokens] or null.
+void take_target_logits(const Exec&, Matrix logits, const float* bias, const int32_t* places,
+                        const float* offsets, OnlineSoftmax);
+// Takes target_logit into the log-sum-exp of each token that has a target.
+void add_target_logits(const Exec&, const int32_t* places, int64_t tokens, OnlineSoftmax);
+// gradient(t, places[t]) = scale * (exp(target_logit[t]) / sum exp - 1).
+void put_target_gradients(const Exec&, Matrix gradient, const int32_t* places, OnlineSoftmax,
+                          float scale);
+
 }  // namespace sketchgrad::kernels

@@ -24,4 +24,18 @@ void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bia
                                        scale);
 }
 
+void take_target_logits(const Exec&, Matrix logits, const float* bias, const int32_t* places,
+                        const float* offsets, OnlineSoftmax state) {
+  impl::take_target_logits(TbbPolicy{}, logits, bias, places, offsets, state);
+}
+
+void add_target_logits(const Exec&, const int32_t* places, int64_t tokens, OnlineSoftmax state) {
+  impl::add_target_logits(TbbPolicy{}, places, tokens, state);
+}
+
+void put_target_gradients(const Exec&, Matrix gradient, const int32_t* places, OnlineSoftmax state,
+                          float scale) {
+  impl::put_target_gradients(TbbPolicy{}, gradient, places, state, scale);
+}
+
 }  // namespace sketchgrad::kernels::cpu

@@ -25,4 +25,19 @@ void softmax_cross_entropy_gradient(const Exec& exec, Matrix logits, const float
                                        scale);
 }
 
+void take_target_logits(const Exec& exec, Matrix logits, const float* bias, const int32_t* places,
+                        const float* offsets, OnlineSoftmax state) {
+  impl::take_target_logits(CudaPolicy{exec}, logits, bias, places, offsets, state);
+}
+
+void add_target_logits(const Exec& exec, const int32_t* places, int64_t tokens,
+                       OnlineSoftmax state) {
+  impl::add_target_logits(CudaPolicy{exec}, places, tokens, state);
+}
+
+void put_target_gradients(const Exec& exec, Matrix gradient, const int32_t* places,
+                          OnlineSoftmax state, float scale) {
+  impl::put_target_gradients(CudaPolicy{exec}, gradient, places, state, scale);
+}
+
 }  // namespace sketchgrad::kernels::cuda

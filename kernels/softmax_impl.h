@@ -18,6 +18,11 @@ void online_softmax_losses(const Exec&, OnlineSoftmax, const int32_t* targets, i
 void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bias,
                                     int64_t vocab_begin, const int32_t* targets, OnlineSoftmax,
                                     float scale);
+void take_target_logits(const Exec&, Matrix logits, const float* bias, const int32_t* places,
+                        const float* offsets, OnlineSoftmax);
+void add_target_logits(const Exec&, const int32_t* places, int64_t tokens, OnlineSoftmax);
+void put_target_gradients(const Exec&, Matrix gradient, const int32_t* places, OnlineSoftmax,
+                          float scale);
 }  // namespace cpu
 namespace cuda {
 void online_softmax_begin(const Exec&, OnlineSoftmax, int64_t tokens);
@@ -28,6 +33,11 @@ void online_softmax_losses(const Exec&, OnlineSoftmax, const int32_t* targets, i
 void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bias,
                                     int64_t vocab_begin, const int32_t* targets, OnlineSoftmax,
                                     float scale);
+void take_target_logits(const Exec&, Matrix logits, const float* bias, const int32_t* places,
+                        const float* offsets, OnlineSoftmax);
+void add_target_logits(const Exec&, const int32_t* places, int64_t tokens, OnlineSoftmax);
+void put_target_gradients(const Exec&, Matrix gradient, const int32_t* places, OnlineSoftmax,
+                          float scale);
 }  // namespace cuda
 
 namespace impl {
@@ -55,6 +65,24 @@ void softmax_cross_entropy_gradient(const Policy& policy, Matrix logits, const f
                  SoftmaxProbability<false>{logits, bias, targets, state, scale});
   }
   for_each(policy, logits.rows, SoftmaxTargetGradient{logits, vocab_begin, targets, scale});
+}
+
+template <class Policy>
+void take_target_logits(const Policy& policy, Matrix logits, const float* bias,
+                        const int32_t* places, const float* offsets, OnlineSoftmax state) {
+  for_each(policy, logits.rows, TakeTargetLogit{logits, bias, places, offsets, state});
+}
+
+template <class Policy>
+void add_target_logits(const Policy& policy, const int32_t* places, int64_t tokens,
+                       OnlineSoftmax state) {
+  for_each(policy, tokens, AddTargetLogit{places, state});
+}
+
+template <class Policy>
+void put_target_gradients(const Policy& policy, Matrix gradient, const int32_t* places,
+                          OnlineSoftmax state, float scale) {
+  for_each(policy, gradient.rows, PutTargetGradient{gradient, places, state, scale});
 }
 
 }  // namespace impl

@@ -98,4 +98,44 @@ struct SoftmaxTargetGradient {
   }
 };
 
+struct TakeTargetLogit {
+  Matrix logits;
+  const float* bias;  // null for none
+  const int32_t* places;
+  const float* offsets;  // null for none
+  OnlineSoftmax state;
+  SG_HD void operator()(int64_t t) const {
+    const int32_t place = places[t];
+    if (place == kIgnoredTarget) return;
+    float logit = logits(t, place);
+    if (bias != nullptr) logit += bias[place];
+    if (offsets != nullptr) logit -= offsets[t];
+    state.target_logit[t] = logit;
+    logits(t, place) = -INFINITY;
+  }
+};
+
+struct AddTargetLogit {
+  const int32_t* places;
+  OnlineSoftmax state;
+  SG_HD void operator()(int64_t t) const {
+    if (places[t] == kIgnoredTarget) return;
+    const LogSumExp sum = add_logit({state.max[t], state.sum[t]}, state.target_logit[t]);
+    state.max[t] = sum.max;
+    state.sum[t] = sum.sum;
+  }
+};
+
+struct PutTargetGradient {
+  Matrix gradient;
+  const int32_t* places;
+  OnlineSoftmax state;
+  float scale;
+  SG_HD void operator()(int64_t t) const {
+    if (places[t] == kIgnoredTarget) return;
+    const float weight = fast_exp(state.target_logit[t] - softmax_shift(state.max[t]));
+    gradient(t, places[t]) = scale * (weight / state.sum[t] - 1.0f);
+  }
+};
+
 }  // namespace sketchgrad::kernels

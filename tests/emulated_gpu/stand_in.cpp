@@ -344,6 +344,21 @@ void softmax_cross_entropy_gradient(const Exec&, Matrix logits, const float* bia
   impl::softmax_cross_entropy_gradient(kPolicy, logits, bias, vocab_begin, targets, state, factor);
 }
 
+void take_target_logits(const Exec&, Matrix logits, const float* bias, const int32_t* places,
+                        const float* offsets, OnlineSoftmax state) {
+  const OnDevice on_device;
+  impl::take_target_logits(kPolicy, logits, bias, places, offsets, state);
+}
+void add_target_logits(const Exec&, const int32_t* places, int64_t tokens, OnlineSoftmax state) {
+  const OnDevice on_device;
+  impl::add_target_logits(kPolicy, places, tokens, state);
+}
+void put_target_gradients(const Exec&, Matrix gradient, const int32_t* places, OnlineSoftmax state,
+                          float scale) {
+  const OnDevice on_device;
+  impl::put_target_gradients(kPolicy, gradient, places, state, scale);
+}
+
 void update_rows(const Exec&, const UpdateRule& rule, const ElementAccess& first,
                  const ElementAccess& second, const int32_t* ids, ConstMatrix gradient,
                  Matrix parameter) {

@@ -17,6 +17,7 @@ TEST_CASE("comparisons: random arrays") { compare_random(kCpu); }
 TEST_CASE("comparisons: lstm cells") { compare_lstm(kCpu); }
 TEST_CASE("comparisons: lstm layers") { compare_lstm_layer(kCpu); }
 TEST_CASE("comparisons: softmax") { compare_softmax(kCpu); }
+TEST_CASE("comparisons: softmax over candidates") { compare_candidate_softmax(kCpu); }
 TEST_CASE("comparisons: plans of sketches") { compare_sketch_plans(kCpu); }
 
 }  // namespace

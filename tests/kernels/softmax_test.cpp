@@ -292,3 +292,56 @@ TEST_CASE("softmax pieces refuse missing arrays") {
                                                  batch.targets.data(), state.view(), 1.0f),
                   InvalidArgument);
 }
+
+TEST_CASE("softmax over candidates: the target counts once, with a weight of its own") {
+  constexpr float kScale = 0.5f;
+  for (const int64_t candidates : {1, 7, 33, 4100}) {
+    CAPTURE(candidates);
+    Batch batch(9, candidates, 3.0f);
+    batch.targets[2] = kIgnoredTarget;
+    const Batch before = batch;
+    std::vector<float> masked = batch.bias, offsets(9);
+    std::mt19937 random(4);
+    for (float& bias : masked) bias = random() % 3 == 0 ? -kInfinity : bias - 0.5f;
+    for (float& offset : offsets) offset = static_cast<float>(random() % 100) * -0.05f;
+    const Exec exec = test::cpu_exec();
+    State state(9);
+    online_softmax_begin(exec, state.view(), 9);
+    const int32_t* const places = batch.targets.data();
+    take_target_logits(exec, batch.matrix(), batch.bias.data(), places, offsets.data(),
+                       state.view());
+    online_softmax_update(exec, batch.matrix(), masked.data(), candidates, places, state.view());
+    add_target_logits(exec, places, 9, state.view());
+    std::vector<float> losses(9);
+    online_softmax_losses(exec, state.view(), places, 9, losses.data());
+    softmax_cross_entropy_gradient(exec, batch.matrix(), nullptr, candidates, places, state.view(),
+                                   kScale);
+    put_target_gradients(exec, batch.matrix(), places, state.view(), kScale);
+
+    for (int64_t t = 0; t < 9; ++t) {
+      CAPTURE(t);
+      const int32_t place = batch.targets[static_cast<size_t>(t)];
+      // exp of every logit that counts, and of the target's own.
+      std::vector<double> terms;
+      double total = 0;
+      for (int64_t c = 0; c < candidates; ++c) {
+        const auto at = static_cast<size_t>(c);
+        const double logit = before.logits[static_cast<size_t>(t * candidates + c)];
+        const double bias = c == place ? double{batch.bias[at]} - offsets[static_cast<size_t>(t)]
+                                       : double{masked[at]};
+        terms.push_back(std::exp(logit + bias));
+        total += terms.back();
+      }
+      const bool ignored = place == kIgnoredTarget;
+      const double loss = ignored ? 0 : -std::log(terms[static_cast<size_t>(place)] / total);
+      CHECK(losses[static_cast<size_t>(t)] == doctest::Approx(loss).epsilon(1e-5));
+      int64_t wrong = 0;
+      for (int64_t c = 0; c < candidates; ++c) {
+        const double expected =
+            ignored ? 0 : kScale * (terms[static_cast<size_t>(c)] / total - (c == place));
+        wrong += !(std::fabs(batch.matrix()(t, c) - expected) <= 1e-5 * std::fabs(expected) + 1e-7);
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}

@@ -276,6 +276,12 @@ void print_softmax(Inputs& inputs) {
   for_each_row(kPolicy, kRows, kCols,
                SoftmaxProbability<false>{matrix_of(without), nullptr, targets.data(), state, 0.1f});
   for_each(kPolicy, kRows, SoftmaxTargetGradient{matrix_of(logits), 0, targets.data(), 0.1f});
+  for_each(kPolicy, kRows,
+           TakeTargetLogit{matrix_of(without), bias.data(), targets.data(), target.data(), state});
+  for_each(kPolicy, kRows, AddTargetLogit{targets.data(), state});
+  for_each(kPolicy, kRows, PutTargetGradient{matrix_of(without), targets.data(), state, 0.1f});
+  print("target logits", target);
+  print("sums with target", sum);
   print("SoftmaxProbability with bias", logits);
   print("SoftmaxProbability", without);
 }

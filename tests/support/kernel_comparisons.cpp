@@ -681,6 +681,52 @@ void compare_softmax(Device other) {
   }
 }
 
+void compare_candidate_softmax(Device other) {
+  constexpr Tolerance kSoftmax{1e-5, 2e-6};
+  struct Size {
+    int64_t tokens, candidates;
+  };
+  for (const Size size : {Size{1, 1}, {7, 33}, {300, 40}, {3, 5000}, {0, 9}}) {
+    CAPTURE(size.tokens);
+    CAPTURE(size.candidates);
+    Draw draw(17);
+    const std::vector<float> values = draw.floats(size.tokens * size.candidates, -20.0f, 20.0f);
+    const std::vector<float> raw_bias = draw.floats(size.candidates);
+    std::vector<float> masked_bias = raw_bias;
+    for (size_t c = 0; c < masked_bias.size(); c += 3) masked_bias[c] = -INFINITY;
+    const std::vector<float> target_offsets = draw.floats(size.tokens, -3.0f, 0.0f);
+    const std::vector<int32_t> target_places =
+        draw.integers(size.tokens, kernels::kIgnoredTarget, size.candidates);
+    compare_with_cpu(other, [&](Device device) {
+      const Exec exec = exec_on(device);
+      const Tensor logits = on(device, values, {size.tokens, size.candidates});
+      const Tensor bias = on(device, raw_bias), masked = on(device, masked_bias);
+      const Tensor offsets = on(device, target_offsets), targets = on(device, target_places);
+      const auto floats = [&] {
+        return Tensor::full({size.tokens}, kNaN, {Category::data, "state"}, device);
+      };
+      const Tensor max = floats(), sum = floats(), target_logit = floats(), losses = floats();
+      const kernels::OnlineSoftmax state{max.data<float>(), sum.data<float>(),
+                                         target_logit.data<float>()};
+      const auto* const places = targets.data<int32_t>();
+      kernels::online_softmax_begin(exec, state, size.tokens);
+      kernels::take_target_logits(exec, logits.matrix(), bias.data<float>(), places,
+                                  offsets.data<float>(), state);
+      kernels::online_softmax_update(exec, logits.matrix(), masked.data<float>(), size.candidates,
+                                     places, state);
+      kernels::add_target_logits(exec, places, size.tokens, state);
+      kernels::online_softmax_losses(exec, state, places, size.tokens, losses.data<float>());
+      Outputs outputs{output("logits", logits), output("sum", sum, kSoftmax),
+                      output("target logit", target_logit), output("losses", losses, kSoftmax)};
+      kernels::softmax_cross_entropy_gradient(exec, logits.matrix(), nullptr, size.candidates,
+                                              places, state, 0.25f);
+      kernels::put_target_gradients(exec, logits.matrix(), places, state, 0.25f);
+      outputs.push_back(output("gradient", logits, kSoftmax));
+      return outputs;
+    });
+  }
+}
+
 void compare_sketch_plans(Device other) {
   constexpr uint64_t kSeed = 77;
   for (const int64_t rows : {0, 1, 33, 3000}) {

@@ -20,6 +20,7 @@ void compare_lstm(Device other);
 // no kernel for it.
 void compare_lstm_layer(Device other);
 void compare_softmax(Device other);
+void compare_candidate_softmax(Device other);
 void compare_sketch_plans(Device other);
 
 }  // namespace sketchgrad::test
