@@ -5,8 +5,8 @@
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/reduce.h"
-#include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/layers/best_classes.h"
+#include "sketchgrad/layers/output_checks.h"
 #include "sketchgrad/layers/softmax_chunks.h"
 
 namespace sketchgrad {
@@ -73,32 +73,6 @@ void see_all_with_gradients(const SoftmaxChunks& chunks, float scale, const Grad
   }
 }
 
-// The number of tokens with a target.
-int64_t check_targets(const std::string& name, const Tensor& targets, int64_t tokens,
-                      int64_t classes) {
-  check(targets.dtype() == DType::int32 && targets.numel() == tokens,
-        "[{}] targets are {} {}, they must be int32, one for each of {} tokens", name,
-        to_string(targets.dtype()), to_string(targets.shape()), tokens);
-  const kernels::Exec exec = targets.exec();
-  const int32_t* const ids = targets.data<int32_t>();
-  static_assert(kernels::kIgnoredTarget == -1, "next to the classes: one range holds both");
-  const int64_t position =
-      kernels::find_out_of_range(exec, ids, tokens, classes, kernels::kIgnoredTarget);
-  if (position >= 0) {
-    const int32_t target = targets.reshape({-1}).rows(position, 1).to_vector<int32_t>()[0];
-    throw InvalidArgument(
-        fmt::format("[{}] target {} at position {} is outside {} classes ({} for none)", name,
-                    target, position, classes, kernels::kIgnoredTarget));
-  }
-  return tokens - kernels::count_id(exec, ids, tokens, kernels::kIgnoredTarget);
-}
-
-int64_t check_x(const std::string& name, const Tensor& x, int64_t input) {
-  check(x.dim() >= 1 && x.size(-1) == input, "[{}] x has shape {}, its last axis must be {}", name,
-        to_string(x.shape()), input);
-  return x.numel() / input;
-}
-
 Tensor on_device_of(const Tensor& x, const Tensor& targets) {
   return targets.to(x.device(), {Category::workspace, "softmax.targets"});
 }
@@ -138,9 +112,9 @@ Tensor FullSoftmax::bias_value() const { return bias_ == nullptr ? Tensor() : bi
 
 Variable FullSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets) {
   const MemoryScope scope(name_);
-  const int64_t tokens = check_x(name_, x.value, options_.input);
+  const int64_t tokens = check_features(name_, x.value, options_.input);
   const int64_t count = check_targets(name_, targets, tokens, options_.classes);
-  const double scale = count > 0 ? 1.0 / static_cast<double>(count) : 0.0;
+  const double scale = share_of_mean(count);
   const SoftmaxChunks chunks(name_, x.value, weight_->value, bias_value(),
                              on_device_of(x.value, targets), options_.chunk_bytes);
   Gradients gradients;
@@ -170,7 +144,7 @@ Variable FullSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets)
 
 Tensor FullSoftmax::log_prob(const Tensor& x, const Tensor& targets) {
   const MemoryScope scope(name_);
-  check_targets(name_, targets, check_x(name_, x, options_.input), options_.classes);
+  check_targets(name_, targets, check_features(name_, x, options_.input), options_.classes);
   const SoftmaxChunks chunks(name_, x, weight_->value, bias_value(), on_device_of(x, targets),
                              options_.chunk_bytes);
   chunks.see_all();
@@ -181,7 +155,7 @@ Tensor FullSoftmax::log_prob(const Tensor& x, const Tensor& targets) {
 
 TopK FullSoftmax::top_k(const Tensor& x, int64_t k) {
   const MemoryScope scope(name_);
-  const int64_t tokens = check_x(name_, x, options_.input);
+  const int64_t tokens = check_features(name_, x, options_.input);
   check(k >= 1 && k <= options_.classes, "[{}] top {} of {} classes", name_, k, options_.classes);
   const Tensor targets = on_device_of(x, no_targets(tokens));
   const SoftmaxChunks chunks(name_, x, weight_->value, bias_value(), targets, options_.chunk_bytes);
