@@ -1,77 +1,17 @@
 #include "sketchgrad/layers/full_softmax.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "sketchgrad/kernels/elementwise.h"
-#include "sketchgrad/kernels/gemm.h"
-#include "sketchgrad/kernels/reduce.h"
 #include "sketchgrad/layers/best_classes.h"
 #include "sketchgrad/layers/output_checks.h"
 #include "sketchgrad/layers/softmax_chunks.h"
+#include "sketchgrad/layers/softmax_loss.h"
 
 namespace sketchgrad {
 
 namespace {
-
-using kernels::Transpose;
-
-// Of the mean loss with respect to the operands; x has none where it needs none.
-struct Gradients {
-  Tensor x;       // the shape of x
-  Tensor weight;  // [classes, input]
-  Tensor bias;    // [classes], none without bias
-
-  void scale(float factor) const {
-    for (const Tensor* gradient : {&x, &weight, &bias}) {
-      if (!gradient->defined()) continue;
-      float* const data = gradient->data<float>();
-      kernels::scale(gradient->exec(), data, factor, data, gradient->numel());
-    }
-  }
-};
-
-// Zero where chunks only add: the bias, and the weight where there is no token to write it.
-Gradients make_gradients(const Variable& x, const Parameter& weight, const Parameter* bias) {
-  const auto make = [&](const Tensor& like, const std::string& name) {
-    return Tensor::empty(like.shape(), {Category::gradient, name}, DType::float32, like.device());
-  };
-  Gradients gradients;
-  if (x.needs_gradient()) gradients.x = make(x.value, weight.name + ".grad_x");
-  gradients.weight = make(weight.value, weight.name);
-  if (x.value.numel() == 0) gradients.weight.fill(0.0f);
-  if (bias != nullptr) {
-    gradients.bias = make(bias->value, bias->name);
-    gradients.bias.fill(0.0f);
-  }
-  return gradients;
-}
-
-// Adds the part of one chunk. The first chunk along an axis writes what the others add to.
-void add_chunk(const SoftmaxChunks& chunks, IndexRange tokens, IndexRange classes, float scale,
-               const Gradients& gradients) {
-  const Tensor chunk = chunks.gradient(tokens, classes, scale);
-  const kernels::Exec exec = chunk.exec();
-  if (gradients.x.defined()) {
-    kernels::gemm(exec, Transpose::no, Transpose::no, 1.0f, chunk.matrix(),
-                  chunks.weight_rows(classes), classes.begin == 0 ? 0.0f : 1.0f,
-                  gradients.x.matrix().row_range(tokens.begin, tokens.count));
-  }
-  kernels::gemm(exec, Transpose::yes, Transpose::no, 1.0f, chunk.matrix(), chunks.x_rows(tokens),
-                tokens.begin == 0 ? 0.0f : 1.0f,
-                gradients.weight.matrix().row_range(classes.begin, classes.count));
-  if (gradients.bias.defined()) {
-    kernels::add_column_sums(exec, chunk.matrix(), gradients.bias.data<float>() + classes.begin);
-  }
-}
-
-void see_all_with_gradients(const SoftmaxChunks& chunks, float scale, const Gradients& gradients) {
-  if (!chunks.plan().whole_rows()) chunks.see_all();
-  for (const IndexRange classes : chunks.plan().classes) {
-    for (const IndexRange tokens : chunks.plan().tokens) {
-      add_chunk(chunks, tokens, classes, scale, gradients);
-    }
-  }
-}
 
 Tensor on_device_of(const Tensor& x, const Tensor& targets) {
   return targets.to(x.device(), {Category::workspace, "softmax.targets"});
@@ -114,32 +54,21 @@ Variable FullSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets)
   const MemoryScope scope(name_);
   const int64_t tokens = check_features(name_, x.value, options_.input);
   const int64_t count = check_targets(name_, targets, tokens, options_.classes);
-  const double scale = share_of_mean(count);
-  const SoftmaxChunks chunks(name_, x.value, weight_->value, bias_value(),
-                             on_device_of(x.value, targets), options_.chunk_bytes);
-  Gradients gradients;
-  if (tape.recording()) {
-    gradients = make_gradients(x, *weight_, bias_);
-    see_all_with_gradients(chunks, static_cast<float>(scale), gradients);
-  } else {
-    chunks.see_all();
-  }
-  const Tensor losses = chunks.losses({Category::workspace, name_ + ".losses"});
-  const Tensor mean =
-      Tensor::empty({1}, {Category::activation, name_}, DType::float32, losses.device());
-  kernels::scaled_sum(losses.exec(), losses.data<float>(), tokens, scale, mean.data<float>());
-
+  SoftmaxLoss loss = softmax_loss(name_, x.value, {weight_->value, bias_value()},
+                                  on_device_of(x.value, targets), share_of_mean(count),
+                                  options_.chunk_bytes, tape.recording(), x.needs_gradient());
   const Variable weight = tape.leaf(*weight_);
   const Variable bias = bias_ == nullptr ? Variable() : tape.leaf(*bias_);
-  return tape.record(name_, mean, {&x, &weight, &bias},
-                     [x = x.place(), weight = weight.place(), bias = bias.place(), gradients](
-                         Tape& t, const Tensor& grad_output) mutable {
-                       const float seed = t.scalar(grad_output);
-                       if (seed != 1.0f) gradients.scale(seed);
-                       t.add_gradient(x, std::move(gradients.x));
-                       t.add_gradient(weight, std::move(gradients.weight));
-                       t.add_gradient(bias, std::move(gradients.bias));
-                     });
+  return tape.record(
+      name_, std::move(loss.total), {&x, &weight, &bias},
+      [x = x.place(), weight = weight.place(), bias = bias.place(),
+       gradients = std::move(loss.gradients)](Tape& t, const Tensor& grad_output) mutable {
+        const float seed = t.scalar(grad_output);
+        if (seed != 1.0f) gradients.scale(seed);
+        t.add_gradient(x, std::move(gradients.x));
+        t.add_gradient(weight, std::move(gradients.weight));
+        t.add_gradient(bias, std::move(gradients.bias));
+      });
 }
 
 Tensor FullSoftmax::log_prob(const Tensor& x, const Tensor& targets) {

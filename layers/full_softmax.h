@@ -27,6 +27,7 @@ class FullSoftmax : public OutputLayer {
   Tensor log_prob(const Tensor& x, const Tensor& targets) override;
   TopK top_k(const Tensor& x, int64_t k) override;
   int64_t classes() const override { return options_.classes; }
+  std::vector<Parameter*> class_tables() override { return {weight_}; }
 
   Parameter& weight() { return *weight_; }
   Parameter* bias() { return bias_; }

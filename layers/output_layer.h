@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "sketchgrad/framework/module.h"
 #include "sketchgrad/framework/tape.h"
 
@@ -23,6 +25,9 @@ class OutputLayer : public Module {
   // Exact top k a token.
   virtual TopK top_k(const Tensor& x, int64_t k) = 0;
   virtual int64_t classes() const = 0;
+  // The tables with a row for each class, tied ones included: those whose size grows with the
+  // vocabulary.
+  virtual std::vector<Parameter*> class_tables() = 0;
 };
 
 }  // namespace sketchgrad

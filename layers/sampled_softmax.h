@@ -31,6 +31,7 @@ class SampledSoftmax : public OutputLayer {
   Tensor log_prob(const Tensor& x, const Tensor& targets) override;
   TopK top_k(const Tensor& x, int64_t k) override;
   int64_t classes() const override { return full_.classes(); }
+  std::vector<Parameter*> class_tables() override { return full_.class_tables(); }
 
   Parameter& weight() { return full_.weight(); }
   Parameter* bias() { return full_.bias(); }

@@ -1,10 +1,17 @@
 #include "sketchgrad/apps/lm/model.h"
 
+#include <utility>
+
 #include "sketchgrad/framework/ops.h"
 
 namespace sketchgrad::apps::lm {
 
 namespace {
+
+// What is an option of the model alone.
+struct Sizes : LanguageModelOptions {};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Sizes, vocabulary, embedding_dim, hidden, layers, projection,
+                                   dropout, tie, init_range, embedding_range)
 
 const LanguageModelOptions& checked(const LanguageModelOptions& options) {
   const int64_t output_dim = options.projection > 0 ? options.projection : options.hidden;
@@ -16,7 +23,18 @@ const LanguageModelOptions& checked(const LanguageModelOptions& options) {
 
 }  // namespace
 
-LanguageModel::LanguageModel(const LanguageModelOptions& options, uint64_t seed, Device device)
+void to_json(nlohmann::json& json, const LanguageModelOptions& options) {
+  json = Sizes{options};
+  json.update(nlohmann::json(options.softmax));
+}
+
+void from_json(const nlohmann::json& json, LanguageModelOptions& options) {
+  options = json.get<Sizes>();
+  options.softmax = json.get<SoftmaxOptions>();
+}
+
+LanguageModel::LanguageModel(const LanguageModelOptions& options, uint64_t seed, Device device,
+                             std::vector<int64_t> counts)
     : options_(checked(options)),
       rng_(seed),
       embedding_("embedding",
@@ -30,15 +48,17 @@ LanguageModel::LanguageModel(const LanguageModelOptions& options, uint64_t seed,
              static_cast<float>(options.dropout)},
             rng_, device),
       dropout_(static_cast<float>(options.dropout), rng_),
-      output_("softmax",
-              {.input = lstm_.output_dim(),
-               .classes = options.vocabulary,
-               .init_range = static_cast<float>(options.init_range)},
-              rng_, options.tie ? &embedding_.weight() : nullptr, device) {
+      output_(make_softmax(options.softmax,
+                           {.size = {.input = lstm_.output_dim(),
+                                     .classes = options.vocabulary,
+                                     .init_range = static_cast<float>(options.init_range)},
+                            .tied = options.tie ? &embedding_.weight() : nullptr,
+                            .counts = std::move(counts)},
+                           rng_, device)) {
   add_child(embedding_);
   add_child(lstm_);
   add_child(dropout_);
-  add_child(output_);
+  add_child(*output_);
 }
 
 Variable LanguageModel::features(Tape& tape, const Tensor& inputs, LstmState& state) {
@@ -48,13 +68,13 @@ Variable LanguageModel::features(Tape& tape, const Tensor& inputs, LstmState& st
 
 Variable LanguageModel::loss(Tape& tape, const Tensor& inputs, const Tensor& targets,
                              LstmState& state) {
-  return output_.loss(tape, features(tape, inputs, state), targets.reshape({-1}));
+  return output_->loss(tape, features(tape, inputs, state), targets.reshape({-1}));
 }
 
 TopK LanguageModel::next_words(const Tensor& inputs, LstmState& state, int64_t k) {
   Tape tape(/*recording=*/false);
   const Tensor all = features(tape, inputs, state).value;
-  return output_.top_k(all.rows(all.size(0) - 1, 1).reshape({all.size(1), all.size(2)}), k);
+  return output_->top_k(all.rows(all.size(0) - 1, 1).reshape({all.size(1), all.size(2)}), k);
 }
 
 void LanguageModel::save_rng(StateDict& state) const {

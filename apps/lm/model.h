@@ -4,10 +4,10 @@
 
 #include <vector>
 
+#include "sketchgrad/apps/lm/softmax.h"
 #include "sketchgrad/framework/checkpoint.h"
 #include "sketchgrad/layers/dropout.h"
 #include "sketchgrad/layers/embedding.h"
-#include "sketchgrad/layers/full_softmax.h"
 #include "sketchgrad/layers/lstm.h"
 
 namespace sketchgrad::apps::lm {
@@ -22,16 +22,20 @@ struct LanguageModelOptions {
   bool tie = false;              // embedding and output share one table
   double init_range = 0.4;       // of the output table, or of the one table where tied
   double embedding_range = 1.0;  // of the embedding where it has a table of its own
+  SoftmaxOptions softmax = {};
 };
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LanguageModelOptions, vocabulary, embedding_dim, hidden, layers,
-                                   projection, dropout, tie, init_range, embedding_range)
+// Flat: the softmax's options stand beside the others.
+void to_json(nlohmann::json& json, const LanguageModelOptions& options);
+void from_json(const nlohmann::json& json, LanguageModelOptions& options);
 
-// Embedding, LSTM, full softmax; dropout between them (Zaremba et al. 2014).
+// Embedding, LSTM, a softmax; dropout between them (Zaremba et al. 2014).
 class LanguageModel : public Module {
  public:
   // `seed`: of initial values and dropout masks. Throws InvalidArgument for sizes that do not fit.
-  LanguageModel(const LanguageModelOptions& options, uint64_t seed, Device device = kCpu);
+  // `counts`: how often each word stands in the training text, where the softmax asks for it.
+  LanguageModel(const LanguageModelOptions& options, uint64_t seed, Device device = kCpu,
+                std::vector<int64_t> counts = {});
 
   LstmState zero_state(int64_t batch) const { return lstm_.zero_state(batch); }
   // Mean of -log p over the targets. inputs and targets int32 [steps, batch]; `state` is replaced
@@ -42,7 +46,8 @@ class LanguageModel : public Module {
 
   const LanguageModelOptions& options() const { return options_; }
   Parameter& embedding_table() { return embedding_.weight(); }
-  Parameter& output_table() { return output_.weight(); }  // the embedding's if they are tied
+  // The tables of the output; the embedding's if they are tied.
+  std::vector<Parameter*> output_tables() { return output_->class_tables(); }
 
   // Where the mask generator stands.
   Rng rng() const { return rng_; }
@@ -59,7 +64,7 @@ class LanguageModel : public Module {
   Embedding embedding_;
   Lstm lstm_;
   Dropout dropout_;
-  FullSoftmax output_;
+  std::unique_ptr<OutputLayer> output_;
 };
 
 }  // namespace sketchgrad::apps::lm

@@ -61,6 +61,7 @@ void add_model_options(CLI::App& command, LanguageModelOptions& model) {
           "small range of either keeps the model at word frequencies for long")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  add_options(command, model.softmax);
 }
 
 void add_length_options(CLI::App& command, TrainSettings& settings) {

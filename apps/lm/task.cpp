@@ -32,7 +32,9 @@ void for_each_tensor(const LstmState& state, const Function& f) {
 
 LanguageModelOptions model_options(const StateDict& state) {
   try {
-    return parse_identity(state).get<LanguageModelOptions>();
+    LanguageModelOptions options = parse_identity(state).get<LanguageModelOptions>();
+    options.softmax = for_evaluation(options.softmax);
+    return options;
   } catch (const json::exception& error) {
     throw DataError(state.source, 0, fmt::format("\"{}\": {}", kIdentity, error.what()));
   }

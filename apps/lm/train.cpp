@@ -1,5 +1,6 @@
 #include "sketchgrad/apps/lm/train.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <optional>
@@ -56,13 +57,26 @@ LanguageModelOptions model_options(const TrainSettings& settings, const Vocabula
   return options;
 }
 
+// How often each word stands in the text, where the sampler goes by it. <unk> and <eos> may stand
+// in the vocabulary alone.
+std::vector<int64_t> word_counts(const TrainSettings& settings, const TrainingText& text) {
+  const SoftmaxOptions& softmax = settings.model.softmax;
+  if (softmax.softmax != "sampled" || softmax.sampler != "unigram") return {};
+  std::vector<int64_t> counts(static_cast<size_t>(text.vocabulary.size()));
+  const int32_t* const ids = text.ids.data<int32_t>();
+  for (int64_t i = 0; i < text.ids.numel(); ++i) ++counts[static_cast<size_t>(ids[i])];
+  for (int64_t& count : counts) count = std::max<int64_t>(count, 1);
+  return counts;
+}
+
 void add_parameters(Optimizer& optimizer, LanguageModel& model, const TrainSettings& settings) {
   const Parameter* embedding = &model.embedding_table();
-  const Parameter* output = &model.output_table();
+  const std::vector<Parameter*> output = model.output_tables();
   const Moments moments = table_moments(settings.optimizer);
   for (Parameter* parameter : model.parameters()) {
+    const bool of_output = std::find(output.begin(), output.end(), parameter) != output.end();
     const bool sketched = (parameter == embedding && settings.sketch_tables != "output") ||
-                          (parameter == output && settings.sketch_tables != "embedding");
+                          (of_output && settings.sketch_tables != "embedding");
     if (sketched) {
       optimizer.add(*parameter, moments);
     } else {
@@ -233,7 +247,7 @@ TrainOutcome train(const TrainSettings& settings) {
   const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
   const int64_t steps = total_steps(settings, train_batches);
   const auto schedule = parse_schedule(settings.run.schedule, steps);
-  LanguageModel model(options, settings.run.seed, device);
+  LanguageModel model(options, settings.run.seed, device, word_counts(settings, texts.train));
   Optimizer optimizer = make_optimizer(settings.optimizer, settings.run.seed);
   add_parameters(optimizer, model, settings);
 

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sketchgrad/layers/full_softmax.h"
+
+namespace sketchgrad::apps::lm {
+
+// Which softmax a model has, and how it is trained.
+struct SoftmaxOptions {
+  std::string softmax = "full";  // full, sampled
+  int64_t samples = 8192;
+  std::string sampler = "log_uniform";  // a word of parse_class_distribution
+  double unigram_power = 0.75;
+  bool replacement = false;
+  bool correct_target = false;
+};
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SoftmaxOptions, softmax, samples, sampler,
+                                                unigram_power, replacement, correct_target)
+
+void add_options(CLI::App& command, SoftmaxOptions& options);
+
+// What an output layer is made of besides its options.
+struct SoftmaxParts {
+  FullSoftmaxOptions size;
+  Parameter* tied = nullptr;
+  std::vector<int64_t> counts = {};  // of the classes; needed by the unigram sampler
+};
+
+// `rng` must outlive the layer. Throws InvalidArgument for options that do not fit.
+std::unique_ptr<OutputLayer> make_softmax(const SoftmaxOptions& options, SoftmaxParts parts,
+                                          Rng& rng, Device device);
+
+// The options of a layer that has the same parameters and is never trained.
+SoftmaxOptions for_evaluation(SoftmaxOptions options);
+
+}  // namespace sketchgrad::apps::lm

@@ -1,0 +1,88 @@
+#include "sketchgrad/layers/softmax_loss.h"
+
+#include "sketchgrad/kernels/elementwise.h"
+#include "sketchgrad/kernels/gemm.h"
+#include "sketchgrad/kernels/reduce.h"
+#include "sketchgrad/layers/softmax_chunks.h"
+
+namespace sketchgrad {
+
+namespace {
+
+using kernels::Transpose;
+
+// Zero where chunks only add: the bias, and the weight where there is no token to write it.
+SoftmaxGradients make_gradients(const std::string& name, const Tensor& x, const SoftmaxTable& table,
+                                bool want_x_gradient) {
+  const auto make = [&](const Tensor& like, const char* what) {
+    return Tensor::empty(like.shape(), {Category::gradient, name + what}, DType::float32,
+                         like.device());
+  };
+  SoftmaxGradients gradients;
+  if (want_x_gradient) gradients.x = make(x, ".grad_x");
+  gradients.weight = make(table.weight, ".grad_weight");
+  if (x.numel() == 0) gradients.weight.fill(0.0f);
+  if (table.bias.defined()) {
+    gradients.bias = make(table.bias, ".grad_bias");
+    gradients.bias.fill(0.0f);
+  }
+  return gradients;
+}
+
+// Adds the part of one chunk. The first chunk along an axis writes what the others add to.
+void add_chunk(const SoftmaxChunks& chunks, IndexRange tokens, IndexRange classes, float scale,
+               const SoftmaxGradients& gradients) {
+  const Tensor chunk = chunks.gradient(tokens, classes, scale);
+  const kernels::Exec exec = chunk.exec();
+  if (gradients.x.defined()) {
+    kernels::gemm(exec, Transpose::no, Transpose::no, 1.0f, chunk.matrix(),
+                  chunks.weight_rows(classes), classes.begin == 0 ? 0.0f : 1.0f,
+                  gradients.x.matrix().row_range(tokens.begin, tokens.count));
+  }
+  kernels::gemm(exec, Transpose::yes, Transpose::no, 1.0f, chunk.matrix(), chunks.x_rows(tokens),
+                tokens.begin == 0 ? 0.0f : 1.0f,
+                gradients.weight.matrix().row_range(classes.begin, classes.count));
+  if (gradients.bias.defined()) {
+    kernels::add_column_sums(exec, chunk.matrix(), gradients.bias.data<float>() + classes.begin);
+  }
+}
+
+void see_all_with_gradients(const SoftmaxChunks& chunks, float scale,
+                            const SoftmaxGradients& gradients) {
+  if (!chunks.plan().whole_rows()) chunks.see_all();
+  for (const IndexRange classes : chunks.plan().classes) {
+    for (const IndexRange tokens : chunks.plan().tokens) {
+      add_chunk(chunks, tokens, classes, scale, gradients);
+    }
+  }
+}
+
+}  // namespace
+
+void SoftmaxGradients::scale(float factor) const {
+  for (const Tensor* gradient : {&x, &weight, &bias}) {
+    if (!gradient->defined()) continue;
+    float* const data = gradient->data<float>();
+    kernels::scale(gradient->exec(), data, factor, data, gradient->numel());
+  }
+}
+
+SoftmaxLoss softmax_loss(const std::string& name, const Tensor& x, const SoftmaxTable& table,
+                         const Tensor& targets, double scale, int64_t chunk_bytes,
+                         bool want_gradients, bool want_x_gradient) {
+  const SoftmaxChunks chunks(name, x, table.weight, table.bias, targets, chunk_bytes);
+  SoftmaxLoss result;
+  if (want_gradients) {
+    result.gradients = make_gradients(name, x, table, want_x_gradient);
+    see_all_with_gradients(chunks, static_cast<float>(scale), result.gradients);
+  } else {
+    chunks.see_all();
+  }
+  const Tensor losses = chunks.losses({Category::workspace, name + ".losses"});
+  result.total = Tensor::empty({1}, {Category::activation, name}, DType::float32, x.device());
+  kernels::scaled_sum(losses.exec(), losses.data<float>(), losses.numel(), scale,
+                      result.total.data<float>());
+  return result;
+}
+
+}  // namespace sketchgrad
