@@ -19,6 +19,7 @@ std::vector<float> dense_gradient(Parameter& parameter) {
     const std::vector<float> values = rows.values.to_vector<float>();
     const auto cols = static_cast<size_t>(rows.values.size(1));
     for (size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] < 0) continue;  // padding, on CUDA
       std::copy_n(values.begin() + static_cast<ptrdiff_t>(i * cols), cols,
                   result.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(ids[i]) * cols));
     }
