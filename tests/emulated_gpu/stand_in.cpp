@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "sketchgrad/kernels/device.h"
@@ -35,7 +36,8 @@ namespace sketchgrad::kernels::cuda {
 namespace {
 
 // Address space for device memory, taken from its start and never given back: the framework's
-// allocator reuses blocks. For tests that queue work from one thread.
+// allocator reuses blocks. In huge pages, since opening and closing takes as long as there are
+// pages. For tests that queue work from one thread.
 class DeviceArena {
  public:
   static constexpr size_t kBytes = size_t{1} << 32;
@@ -60,13 +62,23 @@ class DeviceArena {
  private:
   void set_access() {
     const int protection = users_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
-    if (used_ > 0 && mprotect(start_, used_, protection) != 0) {
+    const size_t bytes = (used_ + kHugePage - 1) / kHugePage * kHugePage;
+    if (bytes > 0 && mprotect(start_, bytes, protection) != 0) {
       throw CudaError("[emulated] mprotect failed");
     }
   }
 
-  char* const start_ = static_cast<char*>(
-      mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  static constexpr size_t kHugePage = size_t{2} << 20;
+  static char* reserve() {
+    void* start = mmap(nullptr, kBytes + kHugePage, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t space = kBytes + kHugePage;
+    std::align(kHugePage, kBytes, start, space);
+    madvise(start, kBytes, MADV_HUGEPAGE);  // where there are any
+    return static_cast<char*>(start);
+  }
+
+  char* const start_ = reserve();
   size_t used_ = 0;
   int users_ = 0;
 };
