@@ -11,7 +11,7 @@ namespace sketchgrad {
 TEST_CASE("dropout: scales what it keeps, and its gradient has the same mask") {
   Rng rng(1);
   Dropout layer(0.3f, rng);
-  Parameter x("x", {100, 101});
+  Parameter x("x", {100, 101}, test::kTestDevice);
   x.value.fill(1.0f);
   Tape tape;
   const Variable y = layer.forward(tape, tape.leaf(x));

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "sketchgrad/framework/grad_check.h"
+#include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/softmax.h"
 #include "sketchgrad/layers/embedding.h"
 #include "sketchgrad/layers/softmax_chunks.h"
@@ -13,9 +14,11 @@
 namespace sketchgrad {
 namespace {
 
-constexpr int64_t kTokens = 150;
+// A GPU takes some launches a chunk, and an emulated one is slow.
+constexpr bool kFull = test::kTestDevice == kCpu;
+constexpr int64_t kTokens = kFull ? 150 : 70;
 constexpr int64_t kInput = 13;
-constexpr int64_t kClasses = 97;
+constexpr int64_t kClasses = kFull ? 97 : 41;
 // All tokens at once; whole rows of several token chunks; the vocabulary in chunks, too; one logit.
 const std::vector<int64_t> kChunkBytes = {int64_t{24} << 20, 64 * kClasses * 4 + 3, 2000, 4};
 
@@ -60,12 +63,15 @@ Tensor some_targets(int64_t tokens, int64_t classes) {
 
 // Log-probabilities [tokens, classes] in double.
 std::vector<double> reference_log_probs(const Tensor& x, FullSoftmax& layer) {
-  const kernels::Matrix inputs = x.matrix(), weight = layer.weight().value.matrix();
+  const Tensor x_on_cpu = x.to(kCpu, test::kTestData);
+  const Tensor weight_on_cpu = layer.weight().value.to(kCpu, test::kTestData);
+  const kernels::Matrix inputs = x_on_cpu.matrix(), weight = weight_on_cpu.matrix();
+  const std::vector<float> bias = layer.bias()->value.to_vector<float>();
   std::vector<double> result;
   for (int64_t t = 0; t < inputs.rows; ++t) {
     std::vector<double> logits(static_cast<size_t>(weight.rows));
     for (int64_t v = 0; v < weight.rows; ++v) {
-      double logit = layer.bias() == nullptr ? 0.0 : layer.bias()->value.data<float>()[v];
+      double logit = bias[static_cast<size_t>(v)];
       for (int64_t d = 0; d < weight.cols; ++d) logit += double{inputs(t, d)} * weight(v, d);
       logits[static_cast<size_t>(v)] = logit;
     }
@@ -77,42 +83,57 @@ std::vector<double> reference_log_probs(const Tensor& x, FullSoftmax& layer) {
   return result;
 }
 
+// What a matrix product takes beside its matrices: on a GPU cuBLAS's workspace.
+int64_t workspace_of_a_product() {
+  if (test::kTestDevice == kCpu) return 0;
+  const Tensor one = test::random_normal({1, 1}, 1);
+  Allocator& memory = allocator(test::kTestDevice);
+  const int64_t before = test::live_bytes(Category::workspace);
+  memory.reset_peak();
+  kernels::gemm(one.exec(), kernels::Transpose::no, kernels::Transpose::no, 1.0f, one.matrix(),
+                one.matrix(), 0.0f, test::random_normal({1, 1}, 1).matrix());
+  return memory.peak()[Category::workspace] - before;
+}
+
 }  // namespace
 
 TEST_CASE("full softmax: loss, gradients and log-probabilities as PyTorch") {
   for (const nlohmann::json& golden : test::golden_cases("cross_entropy")) {
     CAPTURE(golden.at("name").get<std::string>());
     const Tensor weight = test::golden_tensor(golden.at("w"));
-    const Tensor targets = test::golden_tensor<int32_t>(golden.at("targets"));
-    Parameter x("x", golden.at("x").at("shape").get<Shape>());
+    const Tensor targets = test::golden_ids(golden.at("targets"));
+    Parameter x("x", golden.at("x").at("shape").get<Shape>(), test::kTestDevice);
     x.value.copy_from(test::golden_tensor(golden.at("x")));
     for (const int64_t chunk_bytes : {int64_t{1} << 20, int64_t{100}, int64_t{4}}) {
       CAPTURE(chunk_bytes);
       Rng rng(1);
       FullSoftmax layer(
           "softmax",
-          {.input = weight.size(1), .classes = weight.size(0), .chunk_bytes = chunk_bytes}, rng);
+          {.input = weight.size(1), .classes = weight.size(0), .chunk_bytes = chunk_bytes}, rng,
+          nullptr, test::kTestDevice);
       layer.weight().value.copy_from(weight);
       layer.bias()->value.copy_from(test::golden_tensor(golden.at("b")));
 
       const Tensor log_prob = layer.log_prob(x.value, targets);
       CHECK(test::worst_difference(log_prob.to_vector<float>(),
-                                   test::golden_values(golden.at("target_log_probs"))) < 2e-6);
+                                   test::golden_values(golden.at("target_log_probs"))) <
+            test::tolerance(2e-6));
       Tape evaluation(false);
       const float loss = layer.loss(evaluation, Tape::constant(x.value), targets).value.item();
-      CHECK(loss == doctest::Approx(golden.at("loss").get<double>()).epsilon(2e-6));
+      CHECK(loss ==
+            doctest::Approx(golden.at("loss").get<double>()).epsilon(test::tolerance(2e-6)));
 
       const Results expected{
           golden.at("loss").get<float>(), test::golden_values(golden.at("grad_x")),
           test::golden_values(golden.at("grad_w")), test::golden_values(golden.at("grad_b"))};
-      check_equal(results_of(layer, x, targets), expected, 2e-6);
+      check_equal(results_of(layer, x, targets), expected, test::tolerance(2e-6));
     }
   }
 }
 
 TEST_CASE("full softmax: every way of cutting gives the same results") {
   const Tensor targets = some_targets(kTokens, kClasses);
-  Parameter x("x", {kTokens, kInput});
+  Parameter x("x", {kTokens, kInput}, test::kTestDevice);
   Rng rng(2);
   test::fill_normal(x.value, 101);
   for (const bool bias : {true, false}) {
@@ -126,16 +147,16 @@ TEST_CASE("full softmax: every way of cutting gives the same results") {
                          .bias = bias,
                          .init_range = 1.0f,
                          .chunk_bytes = chunk_bytes},
-                        same);
+                        same, nullptr, test::kTestDevice);
       fill_bias(layer);
       const Results results = results_of(layer, x, targets);
       if (chunk_bytes == kChunkBytes.front()) first = results;
-      check_equal(results, first, 2e-6);
+      check_equal(results, first, test::tolerance(2e-6));
       check_equal(results_of(layer, x, targets), results, 1e-30);
 
       Tape evaluation(false);
       const float loss = layer.loss(evaluation, Tape::constant(x.value), targets).value.item();
-      CHECK(loss == doctest::Approx(first.loss).epsilon(1e-6));
+      CHECK(loss == doctest::Approx(first.loss).epsilon(test::tolerance(1e-6)));
     }
   }
 }
@@ -147,8 +168,8 @@ TEST_CASE("full softmax: gradients") {
       FullSoftmax layer(
           "softmax",
           {.input = 5, .classes = 7, .bias = bias, .init_range = 1.0f, .chunk_bytes = chunk_bytes},
-          rng);
-      Parameter x("x", {3, 3, 5});
+          rng, nullptr, test::kTestDevice);
+      Parameter x("x", {3, 3, 5}, test::kTestDevice);
       test::fill_normal(x.value, 102);
       const Tensor targets = some_targets(9, 7);
       std::vector<Parameter*> parameters = layer.parameters();
@@ -163,8 +184,8 @@ TEST_CASE("full softmax: gradients") {
 
 TEST_CASE("full softmax: the incoming gradient scales the stored ones") {
   Rng rng(5);
-  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng);
-  Parameter x("x", {4, 3});
+  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng, nullptr, test::kTestDevice);
+  Parameter x("x", {4, 3}, test::kTestDevice);
   test::fill_normal(x.value, 103);
   const Tensor targets = some_targets(4, 5);
   Results expected = results_of(layer, x, targets);
@@ -177,24 +198,24 @@ TEST_CASE("full softmax: the incoming gradient scales the stored ones") {
 
 TEST_CASE("full softmax: ignored targets are as if their tokens were not there") {
   Rng rng(6);
-  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng);
-  Parameter x("x", {4, 3});
+  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng, nullptr, test::kTestDevice);
+  Parameter x("x", {4, 3}, test::kTestDevice);
   test::fill_normal(x.value, 104);
   const Tensor targets = Tensor::from<int32_t>({2, 0, -1, -1}, {4}, test::kTestData);
   const Results results = results_of(layer, x, targets);
-  Parameter head("head", {2, 3});
+  Parameter head("head", {2, 3}, test::kTestDevice);
   head.value.copy_from(x.value.rows(0, 2));
   Results expected = results_of(layer, head, targets.rows(0, 2));
   expected.grad_x.resize(12, 0.0f);
-  check_equal(results, expected, 1e-6);
+  check_equal(results, expected, test::tolerance(1e-6));
   CHECK(layer.log_prob(x.value, targets).to_vector<float>()[2] == 0.0f);
 }
 
 TEST_CASE("full softmax: no targets at all, or no tokens: loss and gradients of 0") {
   Rng rng(7);
-  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng);
+  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng, nullptr, test::kTestDevice);
   for (const int64_t tokens : {0, 4}) {
-    Parameter x("x", {tokens, 3});
+    Parameter x("x", {tokens, 3}, test::kTestDevice);
     const Tensor targets =
         Tensor::from(std::vector<int32_t>(static_cast<size_t>(tokens), kernels::kIgnoredTarget),
                      {tokens}, test::kTestData);
@@ -206,6 +227,18 @@ TEST_CASE("full softmax: no targets at all, or no tokens: loss and gradients of 
     CHECK(layer.log_prob(x.value, targets).numel() == tokens);
     CHECK(layer.top_k(x.value, 2).ids.shape() == Shape{tokens, 2});
   }
+}
+
+TEST_CASE("full softmax: targets may lie on the device of x, too") {
+  Rng rng(7);
+  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng, nullptr, test::kTestDevice);
+  Parameter x("x", {20, 3}, test::kTestDevice);
+  test::fill_normal(x.value, 104);
+  const Tensor targets = some_targets(20, 5);
+  const Tensor there = targets.to(test::kTestDevice, test::kTestData);
+  check_equal(results_of(layer, x, there), results_of(layer, x, targets), 1e-30);
+  CHECK(layer.log_prob(x.value, there).to_vector<float>() ==
+        layer.log_prob(x.value, targets).to_vector<float>());
 }
 
 TEST_CASE("full softmax: chunks respect their bound and cover everything once") {
@@ -236,29 +269,31 @@ TEST_CASE("full softmax: chunks respect their bound and cover everything once") 
 }
 
 TEST_CASE("full softmax: tokens x classes never exists in full") {
-  constexpr int64_t kManyTokens = 700, kManyClasses = 6000, kDim = 24;
+  constexpr int64_t kManyTokens = kFull ? 700 : 200, kManyClasses = kFull ? 6000 : 3000, kDim = 24;
+  const int64_t product_bytes = workspace_of_a_product();
   Rng rng(8);
-  Parameter x("x", {kManyTokens, kDim});
+  Parameter x("x", {kManyTokens, kDim}, test::kTestDevice);
   test::fill_normal(x.value, 105);
   const Tensor targets = some_targets(kManyTokens, kManyClasses);
   // Whole rows, then split ones.
   for (const int64_t chunk_bytes : {100 * kManyClasses * 4, int64_t{200000}}) {
     CAPTURE(chunk_bytes);
     FullSoftmax layer("softmax",
-                      {.input = kDim, .classes = kManyClasses, .chunk_bytes = chunk_bytes}, rng);
+                      {.input = kDim, .classes = kManyClasses, .chunk_bytes = chunk_bytes}, rng,
+                      nullptr, test::kTestDevice);
     const int64_t activations_before = test::live_bytes(Category::activation);
     const int64_t gradients_before = test::live_bytes(Category::gradient);
     const auto check_peak = [&](const char* what, int64_t gradient_bound) {
       CAPTURE(what);
-      const MemoryFigures peak = allocator(kCpu).peak();
-      CHECK(peak[Category::workspace] >= chunk_bytes * 9 / 10);
-      CHECK(peak[Category::workspace] < chunk_bytes + 100000);
+      const MemoryFigures peak = allocator(test::kTestDevice).peak();
+      CHECK(peak[Category::workspace] - product_bytes >= chunk_bytes * 9 / 10);
+      CHECK(peak[Category::workspace] - product_bytes < chunk_bytes + 100000);
       CHECK(peak[Category::activation] - activations_before < 100);
       CHECK(peak[Category::gradient] - gradients_before <= gradient_bound);
       CHECK(test::live_bytes(Category::workspace) == 0);
-      allocator(kCpu).reset_peak();
+      allocator(test::kTestDevice).reset_peak();
     };
-    allocator(kCpu).reset_peak();
+    allocator(test::kTestDevice).reset_peak();
     {
       Tape tape;
       tape.backward(layer.loss(tape, tape.leaf(x), targets));
@@ -271,7 +306,7 @@ TEST_CASE("full softmax: tokens x classes never exists in full") {
     layer.weight().gradient.clear();
     layer.bias()->gradient.clear();
 
-    allocator(kCpu).reset_peak();
+    allocator(test::kTestDevice).reset_peak();
     Tape evaluation(false);
     layer.loss(evaluation, Tape::constant(x.value), targets);
     check_peak("evaluation", 0);
@@ -285,9 +320,10 @@ TEST_CASE("full softmax: tokens x classes never exists in full") {
 TEST_CASE("full softmax: a weight tied to an embedding gets both gradients") {
   for (const int64_t chunk_bytes : {4096, 60}) {
     Rng rng(9);
-    Embedding embedding("embedding", {.rows = 11, .dim = 5, .init_range = 1.0f}, rng);
+    Embedding embedding("embedding", {.rows = 11, .dim = 5, .init_range = 1.0f}, rng,
+                        test::kTestDevice);
     FullSoftmax layer("softmax", {.input = 5, .classes = 11, .chunk_bytes = chunk_bytes}, rng,
-                      &embedding.weight());
+                      &embedding.weight(), test::kTestDevice);
     CHECK(&layer.weight() == &embedding.weight());
     CHECK(layer.parameters() == std::vector<Parameter*>{layer.bias()});
     const Tensor ids = Tensor::from<int32_t>({1, 2, 1, 10}, {4}, test::kTestData);
@@ -312,15 +348,15 @@ TEST_CASE("full softmax: top k is that of sorting, ties in order of id") {
       CAPTURE(ties);
       Rng rng(10);
       FullSoftmax layer("softmax", {.input = 3, .classes = kClasses, .chunk_bytes = chunk_bytes},
-                        rng);
+                        rng, nullptr, test::kTestDevice);
       const Tensor x = test::random_normal({70, 3}, 11);
       fill_bias(layer);
       if (ties) {
         // Exact in any order of summation, and few different values.
         for (const Tensor& tensor : {x, layer.weight().value, layer.bias()->value}) {
-          for (int64_t i = 0; i < tensor.numel(); ++i) {
-            tensor.data<float>()[i] = std::round(tensor.data<float>()[i]);
-          }
+          std::vector<float> values = tensor.to_vector<float>();
+          for (float& value : values) value = std::round(value);
+          test::set_values(tensor, values);
         }
       }
       const std::vector<double> log_probs = reference_log_probs(x, layer);
@@ -349,12 +385,13 @@ TEST_CASE("full softmax: top k is that of sorting, ties in order of id") {
 TEST_CASE("full softmax: top k of a large vocabulary, the better the later") {
   constexpr int64_t kMany = 33278;
   Rng rng(10);
-  FullSoftmax layer("softmax", {.input = 3, .classes = kMany, .chunk_bytes = 4000}, rng);
+  FullSoftmax layer("softmax", {.input = 3, .classes = kMany, .chunk_bytes = 4000}, rng, nullptr,
+                    test::kTestDevice);
   // Pairs of classes tie.
-  for (int64_t i = 0; i < kMany; ++i) {
-    layer.bias()->value.data<float>()[i] = static_cast<float>(i / 2) * 1e-3f;
-  }
-  const Tensor x = Tensor::zeros({2, 3}, {Category::data, "x"});
+  std::vector<float> bias;
+  for (int64_t i = 0; i < kMany; ++i) bias.push_back(static_cast<float>(i / 2) * 1e-3f);
+  test::set_values(layer.bias()->value, bias);
+  const Tensor x = Tensor::zeros({2, 3}, test::kTestData, DType::float32, test::kTestDevice);
   for (const int64_t k : {int64_t{40}, kMany - 1, kMany}) {
     CAPTURE(k);
     const std::vector<int32_t> ids = layer.top_k(x, k).ids.to_vector<int32_t>();
@@ -370,7 +407,8 @@ TEST_CASE("full softmax: top k of a large vocabulary, the better the later") {
 
 TEST_CASE("full softmax: the weight learns where the input takes no gradient") {
   Rng rng(12);
-  FullSoftmax layer("softmax", {.input = 3, .classes = 5, .bias = false}, rng);
+  FullSoftmax layer("softmax", {.input = 3, .classes = 5, .bias = false}, rng, nullptr,
+                    test::kTestDevice);
   Tape tape;
   tape.backward(
       layer.loss(tape, Tape::constant(test::random_normal({4, 3}, 13)), some_targets(4, 5)));
@@ -379,7 +417,7 @@ TEST_CASE("full softmax: the weight learns where the input takes no gradient") {
 
 TEST_CASE("full softmax: what it refuses") {
   Rng rng(14);
-  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng);
+  FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng, nullptr, test::kTestDevice);
   const Tensor x = test::random_normal({4, 3}, 15);
   const auto loss = [&](const Tensor& input, const Tensor& targets) {
     return test::refusal([&] {
@@ -407,9 +445,9 @@ TEST_CASE("full softmax: what it refuses") {
   CHECK(test::contains(test::refusal([&] { layer.top_k(x, 6); }), "top 6 of 5"));
 
   const auto make = [&](FullSoftmaxOptions options, Parameter* tied) {
-    return test::refusal([&] { FullSoftmax("softmax", options, rng, tied); });
+    return test::refusal([&] { FullSoftmax("softmax", options, rng, tied, test::kTestDevice); });
   };
-  Parameter table("table", {5, 4});
+  Parameter table("table", {5, 4}, test::kTestDevice);
   CHECK(make({.input = 4, .classes = 5}, &table).empty());
   CHECK(test::contains(make({.input = 3, .classes = 5}, &table), "table has shape [5, 4]"));
   CHECK(test::contains(make({.input = 0, .classes = 5}, nullptr), "0 inputs"));

@@ -13,20 +13,28 @@
 #include "sketchgrad/framework/module.h"
 #include "sketchgrad/framework/ops.h"
 #include "sketchgrad/kernels/philox.h"
+#include "sketchgrad/tests/support/test_device.h"
 
-// What the tests of layers share.
+// What the tests of layers share. Layers and data are on kTestDevice, ids and targets on the CPU,
+// where a program has them.
 namespace sketchgrad::test {
 
 inline const Purpose kTestData{Category::data, "test"};
 
+inline void set_values(const Tensor& tensor, const std::vector<float>& values) {
+  tensor.copy_from(Tensor::from(values, tensor.shape(), kTestData));
+}
+
 inline void fill_normal(const Tensor& tensor, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
-  std::generate_n(tensor.data<float>(), tensor.numel(), [&] { return normal(random); });
+  std::vector<float> values(static_cast<size_t>(tensor.numel()));
+  std::generate(values.begin(), values.end(), [&] { return normal(random); });
+  set_values(tensor, values);
 }
 
 inline Tensor random_normal(const Shape& shape, uint64_t seed) {
-  const Tensor result = Tensor::empty(shape, kTestData);
+  const Tensor result = Tensor::empty(shape, kTestData, DType::float32, kTestDevice);
   fill_normal(result, seed);
   return result;
 }
@@ -58,6 +66,7 @@ inline std::vector<float> full_gradient(Parameter& parameter) {
   const std::vector<float> values = rows.values.to_vector<float>();
   const int64_t dim = rows.values.size(1);
   for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0) continue;  // padding, on CUDA
     std::copy_n(values.begin() + static_cast<int64_t>(i) * dim, dim, result.begin() + ids[i] * dim);
   }
   return result;
@@ -85,7 +94,11 @@ inline Parameter& find_parameter(const Module& module, const std::string& name) 
   throw Error("no parameter " + name);
 }
 
-inline int64_t live_bytes(Category category) { return allocator(kCpu).current()[category]; }
+inline int64_t live_bytes(Category category) { return allocator(kTestDevice).current()[category]; }
+
+// A bound for differences: on a GPU sums run in another order, other products and sums are fused,
+// and cuDNN has its own exp and tanh.
+inline double tolerance(double on_cpu) { return kTestDevice == kCpu ? on_cpu : 10 * on_cpu; }
 
 // The message of the InvalidArgument that `call` throws; empty if it throws none.
 template <class Call>
@@ -110,14 +123,17 @@ inline nlohmann::json golden_cases(const std::string& name) {
   return nlohmann::json::parse(file).at("cases");
 }
 
-template <class T = float>
-Tensor golden_tensor(const nlohmann::json& array) {
-  return Tensor::from(array.at("data").get<std::vector<T>>(), array.at("shape").get<Shape>(),
-                      kTestData);
-}
-
 inline std::vector<float> golden_values(const nlohmann::json& array) {
   return array.at("data").get<std::vector<float>>();
+}
+
+inline Tensor golden_tensor(const nlohmann::json& array) {
+  return Tensor::from(golden_values(array), array.at("shape").get<Shape>(), kTestData, kTestDevice);
+}
+
+inline Tensor golden_ids(const nlohmann::json& array) {
+  return Tensor::from(array.at("data").get<std::vector<int32_t>>(), array.at("shape").get<Shape>(),
+                      kTestData);
 }
 
 }  // namespace sketchgrad::test

@@ -32,17 +32,23 @@ class LanguageModel : public Module {
 
  private:
   Rng rng_{1};
-  Embedding embedding_{"embedding", {.rows = kVocabulary, .dim = 24}, rng_};
+  Embedding embedding_{"embedding", {.rows = kVocabulary, .dim = 24}, rng_, test::kTestDevice};
   Dropout dropout_{0.1f, rng_};
-  Lstm lstm_{
-      "lstm", {.input = 24, .hidden = 40, .layers = 2, .projection = 32, .dropout = 0.1f}, rng_};
-  FullSoftmax softmax_{
-      "softmax", {.input = 32, .classes = kVocabulary, .chunk_bytes = 20000}, rng_};
+  Lstm lstm_{"lstm",
+             {.input = 24, .hidden = 40, .layers = 2, .projection = 32, .dropout = 0.1f},
+             rng_,
+             test::kTestDevice};
+  FullSoftmax softmax_{"softmax",
+                       {.input = 32, .classes = kVocabulary, .chunk_bytes = 20000},
+                       rng_,
+                       nullptr,
+                       test::kTestDevice};
 };
 
 void descend(Parameter& parameter, float learning_rate) {
-  const std::vector<float> gradient = test::full_gradient(parameter);
-  kernels::add_scaled(parameter.value.exec(), gradient.data(), -learning_rate,
+  const Tensor gradient = Tensor::from(test::full_gradient(parameter), parameter.value.shape(),
+                                       test::kTestData, test::kTestDevice);
+  kernels::add_scaled(parameter.value.exec(), gradient.data<float>(), -learning_rate,
                       parameter.value.data<float>(), parameter.value.numel());
   parameter.gradient.clear();
 }
