@@ -1,6 +1,5 @@
 #include "sketchgrad/layers/full_softmax.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "sketchgrad/kernels/elementwise.h"
@@ -15,13 +14,6 @@ namespace {
 
 Tensor on_device_of(const Tensor& x, const Tensor& targets) {
   return targets.to(x.device(), {Category::workspace, "softmax.targets"});
-}
-
-Tensor no_targets(int64_t tokens) {
-  const Tensor targets =
-      Tensor::empty({tokens}, {Category::workspace, "top_k.targets"}, DType::int32);
-  std::fill_n(targets.data<int32_t>(), tokens, kernels::kIgnoredTarget);
-  return targets;
 }
 
 Shape weight_shape(const std::string& name, const FullSoftmaxOptions& options) {
@@ -86,7 +78,7 @@ TopK FullSoftmax::top_k(const Tensor& x, int64_t k) {
   const MemoryScope scope(name_);
   const int64_t tokens = check_features(name_, x, options_.input);
   check(k >= 1 && k <= options_.classes, "[{}] top {} of {} classes", name_, k, options_.classes);
-  const Tensor targets = on_device_of(x, no_targets(tokens));
+  const Tensor targets = no_targets(tokens, x.device());
   const SoftmaxChunks chunks(name_, x, weight_->value, bias_value(), targets, options_.chunk_bytes);
   BestClasses best(tokens, k);
   for (const IndexRange classes : chunks.plan().classes) {

@@ -48,6 +48,13 @@ int64_t ChunkPlan::largest_chunk() const {
   return tokens.empty() ? 0 : tokens.front().count * classes.front().count;
 }
 
+Tensor no_targets(int64_t tokens, Device device) {
+  const Purpose purpose{Category::workspace, "softmax.no_targets"};
+  const Tensor targets = Tensor::empty({tokens}, purpose, DType::int32);
+  std::fill_n(targets.data<int32_t>(), tokens, kernels::kIgnoredTarget);
+  return targets.to(device, purpose);
+}
+
 SoftmaxChunks::SoftmaxChunks(const std::string& name, const Tensor& x, const Tensor& weight,
                              const Tensor& bias, const Tensor& targets, int64_t chunk_bytes)
     : name_(name),

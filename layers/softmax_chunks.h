@@ -27,6 +27,9 @@ struct ChunkPlan {
   std::vector<IndexRange> classes;
 };
 
+// For walks that ask for no loss: int32 [tokens], kernels::kIgnoredTarget.
+Tensor no_targets(int64_t tokens, Device);
+
 // Logits x weight^T + bias of one call in chunks, and the running log-sum-exp of every token. Holds
 // the workspace for one chunk; every chunk overwrites the one before.
 class SoftmaxChunks {

@@ -111,6 +111,38 @@ def cross_entropy(draw):
     ]
 
 
+def adaptive_softmax_case(draw, name, cutoffs, division, head_bias):
+    tokens, inputs, classes = 12, 8, 23
+    layer = nn.AdaptiveLogSoftmaxWithLoss(inputs, classes, cutoffs, div_value=division,
+                                          head_bias=head_bias).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(draw.normal(*parameter.shape, scale=0.7))
+    x = draw.normal(tokens, inputs).requires_grad_()
+    # Every part, the ends of each, and one of them several times.
+    targets = torch.tensor([0, 3, 4, 9, 10, 22, 4, 5, 16, 1, 22, 11])
+    output, loss = layer(x, targets)
+    loss.backward()
+    top = layer.log_prob(x).topk(5, dim=1)
+    return {
+        "name": name, "cutoffs": cutoffs, "division": division,
+        "head_bias": int(head_bias), "x": x, "targets": targets,
+        "weights": dict(layer.named_parameters()),
+        "loss": loss.item(), "target_log_probs": output,
+        "top_ids": top.indices, "top_scores": top.values, "grad_x": x.grad,
+        "grad_weights": {key: p.grad for key, p in layer.named_parameters()},
+    }
+
+
+def adaptive_softmax(draw):
+    """AdaptiveLogSoftmaxWithLoss; targets in every cluster."""
+    return [
+        adaptive_softmax_case(draw, "two_clusters", [4, 10], 2.0, False),
+        adaptive_softmax_case(draw, "three_clusters_bias", [4, 10, 17], 2.0, True),
+        adaptive_softmax_case(draw, "one_cluster", [10], 1.0, False),
+    ]
+
+
 def embedding_case(draw, name, padding_idx):
     rows, width = 9, 4
     # Ids repeat, in one row and across them; 3, 6 and 7 are never read.
@@ -240,7 +272,7 @@ def main():
     # One thread, so that no sum depends on how the work was split.
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    for make in (lstm, cross_entropy, embedding, optimizers, clip):
+    for make in (lstm, cross_entropy, adaptive_softmax, embedding, optimizers, clip):
         # Each file has its own stream: a case added to one leaves the others.
         content = {
             "about": make.__doc__,
