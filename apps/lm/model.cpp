@@ -14,10 +14,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Sizes, vocabulary, embedding_dim, hidden, lay
                                    dropout, tie, init_range, embedding_range)
 
 const LanguageModelOptions& checked(const LanguageModelOptions& options) {
-  const int64_t output_dim = options.projection > 0 ? options.projection : options.hidden;
-  check(!options.tie || options.embedding_dim == output_dim,
-        "--tie needs --embedding-dim to be {}, the size of the LSTM's output; it is {}", output_dim,
-        options.embedding_dim);
+  check(!options.tie || options.embedding_dim == options.output_dim(),
+        "--tie needs --embedding-dim to be {}, the size of the LSTM's output; it is {}",
+        options.output_dim(), options.embedding_dim);
   return options;
 }
 

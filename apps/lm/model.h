@@ -23,6 +23,7 @@ struct LanguageModelOptions {
   double init_range = 0.4;       // of the output table, or of the one table where tied
   double embedding_range = 1.0;  // of the embedding where it has a table of its own
   SoftmaxOptions softmax = {};
+  int64_t output_dim() const { return projection > 0 ? projection : hidden; }  // of the LSTM
 };
 
 // Flat: the softmax's options stand beside the others.

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "sketchgrad/layers/adaptive_cutoffs.h"
+#include "sketchgrad/layers/adaptive_softmax.h"
 #include "sketchgrad/layers/sampled_softmax.h"
 
 namespace sketchgrad::apps::lm {
@@ -24,14 +26,26 @@ std::unique_ptr<OutputLayer> make_sampled(const SoftmaxOptions& options, Softmax
       rng, parts.tied, device);
 }
 
+std::unique_ptr<OutputLayer> make_adaptive(const SoftmaxOptions& options, const SoftmaxParts& parts,
+                                           Rng& rng, Device device) {
+  return std::make_unique<AdaptiveSoftmax>(
+      kName,
+      AdaptiveSoftmaxOptions{.input = parts.size.input,
+                             .classes = parts.size.classes,
+                             .cutoffs = options.cutoffs,
+                             .division = options.division,
+                             .init_range = parts.size.init_range},
+      rng, parts.tied, device);
+}
+
 }  // namespace
 
 void add_options(CLI::App& command, SoftmaxOptions& options) {
   command
       .add_option("--softmax", options.softmax,
-                  "how the output is trained: full, or sampled (over a sample of the words, one a "
-                  "step, and the targets). It is always scored in full")
-      ->check(CLI::IsMember({"full", "sampled"}))
+                  "full; sampled: trained over a sample of the words, one a step, and the targets, "
+                  "scored in full; or adaptive: rare words in clusters with fewer columns")
+      ->check(CLI::IsMember({"full", "sampled", "adaptive"}))
       ->capture_default_str();
   command
       .add_option("--samples", options.samples,
@@ -49,15 +63,40 @@ void add_options(CLI::App& command, SoftmaxOptions& options) {
                   "the chance goes with the count to this power")
       ->capture_default_str();
   command.add_flag("--replacement", options.replacement, "a sample may hold a word several times");
-  command.add_flag("--correct-target", options.correct_target,
+  command.add_flag("--correct-target,!--no-correct-target", options.correct_target,
                    "subtract log Q from the target's logit as well as from the sample's");
+  command
+      .add_option("--cutoffs", options.cutoffs,
+                  "of the adaptive softmax: the ids at which its clusters begin, with commas "
+                  "[by the words' frequencies and the times of products on this machine]")
+      ->delimiter(',');
+  command
+      .add_option("--division", options.division,
+                  "of the adaptive softmax: each cluster has so many times fewer columns than the "
+                  "one before; 1 with --tie")
+      ->capture_default_str();
 }
 
 std::unique_ptr<OutputLayer> make_softmax(const SoftmaxOptions& options, SoftmaxParts parts,
                                           Rng& rng, Device device) {
   if (options.softmax == "sampled") return make_sampled(options, std::move(parts), rng, device);
-  check(options.softmax == "full", "--softmax: {} is neither full nor sampled", options.softmax);
+  if (options.softmax == "adaptive") return make_adaptive(options, parts, rng, device);
+  check(options.softmax == "full", "--softmax: {} is none of full, sampled, adaptive",
+        options.softmax);
   return std::make_unique<FullSoftmax>(kName, parts.size, rng, parts.tied, device);
+}
+
+bool needs_counts(const SoftmaxOptions& options) {
+  return (options.softmax == "sampled" && options.sampler == "unigram") ||
+         (options.softmax == "adaptive" && options.cutoffs.empty());
+}
+
+void complete(SoftmaxOptions& options, const std::vector<int64_t>& counts, int64_t tokens,
+              int64_t input, Device device) {
+  if (options.softmax != "adaptive" || !options.cutoffs.empty()) return;
+  options.cutoffs =
+      choose_cutoffs(counts, measure_product_cost(tokens, input, device),
+                     {.input = input, .tokens = tokens, .division = options.division});
 }
 
 SoftmaxOptions for_evaluation(SoftmaxOptions options) {

@@ -14,16 +14,19 @@ namespace sketchgrad::apps::lm {
 
 // Which softmax a model has, and how it is trained.
 struct SoftmaxOptions {
-  std::string softmax = "full";  // full, sampled
+  std::string softmax = "full";  // full, sampled, adaptive
   int64_t samples = 8192;
   std::string sampler = "log_uniform";  // a word of parse_class_distribution
   double unigram_power = 0.75;
   bool replacement = false;
-  bool correct_target = false;
+  bool correct_target = true;
+  std::vector<int64_t> cutoffs = {};  // empty: choose_cutoffs of layers/adaptive_cutoffs.h
+  double division = 4.0;
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SoftmaxOptions, softmax, samples, sampler,
-                                                unigram_power, replacement, correct_target)
+                                                unigram_power, replacement, correct_target, cutoffs,
+                                                division)
 
 void add_options(CLI::App& command, SoftmaxOptions& options);
 
@@ -37,6 +40,13 @@ struct SoftmaxParts {
 // `rng` must outlive the layer. Throws InvalidArgument for options that do not fit.
 std::unique_ptr<OutputLayer> make_softmax(const SoftmaxOptions& options, SoftmaxParts parts,
                                           Rng& rng, Device device);
+
+// Whether make_softmax or complete needs to know how often each class occurs.
+bool needs_counts(const SoftmaxOptions& options);
+// Chooses cutoffs where an adaptive softmax of `input` columns has none, by the times that products
+// take here. counts: as in SoftmaxParts, falling. tokens: of a step.
+void complete(SoftmaxOptions& options, const std::vector<int64_t>& counts, int64_t tokens,
+              int64_t input, Device device);
 
 // The options of a layer that has the same parameters and is never trained.
 SoftmaxOptions for_evaluation(SoftmaxOptions options);

@@ -30,17 +30,21 @@ void for_each_tensor(const LstmState& state, const Function& f) {
   }
 }
 
-LanguageModelOptions model_options(const StateDict& state) {
+LanguageModelOptions evaluation_options(const StateDict& state) {
+  LanguageModelOptions options = saved_options(state);
+  options.softmax = for_evaluation(options.softmax);
+  return options;
+}
+
+}  // namespace
+
+LanguageModelOptions saved_options(const StateDict& state) {
   try {
-    LanguageModelOptions options = parse_identity(state).get<LanguageModelOptions>();
-    options.softmax = for_evaluation(options.softmax);
-    return options;
+    return parse_identity(state).get<LanguageModelOptions>();
   } catch (const json::exception& error) {
     throw DataError(state.source, 0, fmt::format("\"{}\": {}", kIdentity, error.what()));
   }
 }
-
-}  // namespace
 
 LanguageModelTask::LanguageModelTask(LanguageModel& model, const Vocabulary& vocabulary,
                                      ColumnBatches train, ColumnBatches valid, json identity)
@@ -111,7 +115,7 @@ StateDict load_without_optimizer(const std::string& checkpoint) {
 
 TrainedModel::TrainedModel(const StateDict& state, Device device)
     : vocabulary(Vocabulary::load(state, kVocabularyPrefix)),
-      model(model_options(state), 0, device) {
+      model(evaluation_options(state), 0, device) {
   if (vocabulary.size() != model.options().vocabulary) {
     throw DataError(
         state.source, 0,

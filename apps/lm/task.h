@@ -49,6 +49,9 @@ class LanguageModelTask final : public TrainingTask {
   Segment segment_;
 };
 
+// The options of the model that a checkpoint holds. Throws DataError where it has none.
+LanguageModelOptions saved_options(const StateDict& state);
+
 // A checkpoint without its optimizer's state, of which only training has use.
 StateDict load_without_optimizer(const std::string& checkpoint);
 

@@ -1,5 +1,7 @@
 #include "sketchgrad/apps/lm/train.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -57,16 +59,31 @@ LanguageModelOptions model_options(const TrainSettings& settings, const Vocabula
   return options;
 }
 
-// How often each word stands in the text, where the sampler goes by it. <unk> and <eos> may stand
+// How often each word stands in the text, where the softmax asks for it. <unk> and <eos> may stand
 // in the vocabulary alone.
 std::vector<int64_t> word_counts(const TrainSettings& settings, const TrainingText& text) {
-  const SoftmaxOptions& softmax = settings.model.softmax;
-  if (softmax.softmax != "sampled" || softmax.sampler != "unigram") return {};
+  if (!needs_counts(settings.model.softmax)) return {};
   std::vector<int64_t> counts(static_cast<size_t>(text.vocabulary.size()));
   const int32_t* const ids = text.ids.data<int32_t>();
   for (int64_t i = 0; i < text.ids.numel(); ++i) ++counts[static_cast<size_t>(ids[i])];
   for (int64_t& count : counts) count = std::max<int64_t>(count, 1);
   return counts;
+}
+
+// What is left open of the softmax: taken from the checkpoint (empty: none) that training goes on
+// from.
+void choose_softmax(TrainSettings& settings, const std::vector<int64_t>& counts,
+                    const std::string& checkpoint, Device device) {
+  LanguageModelOptions& model = settings.model;
+  if (model.softmax.softmax != "adaptive" || !model.softmax.cutoffs.empty()) return;
+  if (!checkpoint.empty()) {
+    model.softmax.cutoffs = saved_options(load_safetensors(checkpoint, [](const std::string&) {
+                              return false;
+                            })).softmax.cutoffs;
+  } else {
+    complete(model.softmax, counts, settings.batch * settings.bptt, model.output_dim(), device);
+  }
+  say(fmt::format("cutoffs {}", fmt::join(model.softmax.cutoffs, ",")));
 }
 
 void add_parameters(Optimizer& optimizer, LanguageModel& model, const TrainSettings& settings) {
@@ -233,7 +250,7 @@ void check_files(const RunOptions& run) {
 
 }  // namespace
 
-TrainOutcome train(const TrainSettings& settings) {
+TrainOutcome train(TrainSettings settings) {
   const auto start = std::chrono::steady_clock::now();
   const Compute compute(settings.run.compute);
   const Device device = compute.device();
@@ -243,11 +260,13 @@ TrainOutcome train(const TrainSettings& settings) {
 
   const Texts texts = read_texts(settings);
   reset_peaks(device);
+  const std::vector<int64_t> counts = word_counts(settings, texts.train);
+  choose_softmax(settings, counts, resuming ? folder->latest() : "", device);
   const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
   const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
   const int64_t steps = total_steps(settings, train_batches);
   const auto schedule = parse_schedule(settings.run.schedule, steps);
-  LanguageModel model(options, settings.run.seed, device, word_counts(settings, texts.train));
+  LanguageModel model(options, settings.run.seed, device, counts);
   Optimizer optimizer = make_optimizer(settings.optimizer, settings.run.seed);
   add_parameters(optimizer, model, settings);
 

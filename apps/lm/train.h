@@ -13,6 +13,6 @@ struct TrainOutcome {
 
 // `lm train`: trains, scores, writes the report. Takes completed settings. Progress goes to stderr,
 // the summary to stdout.
-TrainOutcome train(const TrainSettings& settings);
+TrainOutcome train(TrainSettings settings);
 
 }  // namespace sketchgrad::apps::lm

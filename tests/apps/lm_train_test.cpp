@@ -70,9 +70,15 @@ TEST_CASE("lm train: the same bits with one and two threads") {
 
 TEST_CASE("lm train: a resumed run goes on bit for bit") {
   Fixture fixture;
-  for (const std::string name : {"dense", "sketch", "tied and projected"}) {
+  for (const std::string name : {"dense", "sketch", "tied and projected", "sampled", "adaptive"}) {
     CAPTURE(name);
     TrainSettings settings = fixture.settings;
+    if (name == "sampled") {
+      settings.model.softmax.softmax = name;
+      settings.model.softmax.samples = 50;
+      settings.model.softmax.sampler = "unigram";
+    }
+    if (name == "adaptive") settings.model.softmax.softmax = name;  // its cutoffs are measured
     settings.run.schedule = "plateau:0.5,1";
     settings.run.eval_every = 5;
     if (name != "dense") use_sketches(settings);
@@ -216,6 +222,56 @@ TEST_CASE("lm train: every rule, tied and projected models, one table sketched")
   tied.model.projection = 0;
   complete(tied);
   CHECK_THROWS_WITH_AS(train(tied), doctest::Contains("--tie"), InvalidArgument);
+}
+
+TEST_CASE("lm train: every softmax learns, and what it has learned is scored") {
+  Fixture fixture;
+  fixture.settings.steps = 30;
+  fixture.settings.optimizer.learning_rate = 0.02;
+  use_sketches(fixture.settings);
+  for (const std::string name : {"full", "sampled", "adaptive"}) {
+    for (const bool tie : {false, true}) {
+      CAPTURE(name);
+      CAPTURE(tie);
+      TrainSettings settings = fixture.settings;
+      settings.model.softmax.softmax = name;
+      settings.model.softmax.samples = 60;
+      settings.model.softmax.cutoffs = {20, 90};
+      settings.model.tie = tie;
+      if (tie) {
+        settings.model.projection = settings.model.embedding_dim;
+        settings.model.softmax.division = 1;
+      }
+      const StateDict state = fixture.trained(settings, name + (tie ? " tied" : ""));
+      TrainedModel trained(state, test::kTestDevice);
+      const Tensor ids = read_text(settings.test, trained.vocabulary);
+      const auto mean = evaluate(trained.model, ColumnBatches(ids, 10, 12), "test");
+      REQUIRE(mean);
+      CHECK(perplexity(mean->value()) < 0.8 * static_cast<double>(trained.vocabulary.size()));
+      GenerateSettings generated;
+      generated.prompt = "w0";
+      generated.length = 5;
+      CHECK(generate(trained, generated).starts_with("w0 "));
+      const bool has_sketch =
+          state.tensors.contains("optimizer.embedding.weight.first.cells") &&
+          (tie || state.tensors.contains(name == "adaptive"
+                                             ? "optimizer.softmax.tail.0.1.weight.first.cells"
+                                             : "optimizer.softmax.weight.first.cells"));
+      CHECK(has_sketch);
+    }
+  }
+}
+
+TEST_CASE("lm train: a softmax that does not fit is refused") {
+  Fixture fixture;
+  TrainSettings settings = fixture.settings;
+  settings.model.softmax.softmax = "sampled";
+  complete(settings);
+  CHECK_THROWS_WITH_AS(train(settings), doctest::Contains("take fewer, or a full softmax"),
+                       InvalidArgument);
+  settings.model.softmax.softmax = "adaptive";
+  settings.model.softmax.cutoffs = {30, 20};
+  CHECK_THROWS_WITH_AS(train(settings), doctest::Contains("cutoff 20 after 30"), InvalidArgument);
 }
 
 TEST_CASE("lm train: a loss that is not finite ends it, naming the step") {
