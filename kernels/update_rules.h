@@ -44,13 +44,15 @@ struct MomentumRule {
 };
 
 // Adagrad (Duchi et al. 2011: v <- v + g^2) and RMSprop (Tieleman & Hinton 2012: v an average of
-// g^2): w - lr g / (sqrt(v) + epsilon). As in PyTorch epsilon stands outside the root; the
+// g^2): w - lr g / (sqrt(initial + v) + epsilon). `initial` is what Adagrad's v begins with, kept
+// apart from it so that no memory has to hold it for every row. As in PyTorch epsilon stands outside the root; the
 // count-sketch paper's Algorithm 3 has it inside.
 struct RootScaledRule {
   float learning_rate;
   float epsilon;
+  float initial = 0.0f;
   SG_HD float operator()(float w, float g, float, float v) const {
-    return w - learning_rate * g / (sqrtf(v) + epsilon);
+    return w - learning_rate * g / (sqrtf(initial + v) + epsilon);
   }
 };
 

@@ -30,7 +30,8 @@ Optimizer make_momentum(const OptimizerOptions& options, uint64_t seed) {
 
 Optimizer make_adagrad(const OptimizerOptions& options, uint64_t seed) {
   return Optimizer(Adagrad{.learning_rate = value_of(options.learning_rate),
-                           .epsilon = value_of(options.epsilon)},
+                           .epsilon = value_of(options.epsilon),
+                           .initial_accumulator = value_of(options.initial_accumulator)},
                    seed);
 }
 
@@ -60,6 +61,7 @@ struct Rule {
   std::optional<double> beta1 = std::nullopt;
   std::optional<double> beta2 = std::nullopt;
   std::optional<double> epsilon = std::nullopt;
+  std::optional<double> initial_accumulator = std::nullopt;
   std::optional<double> momentum = std::nullopt;
   bool nesterov = false;
   bool weight_decay = false;
@@ -79,6 +81,7 @@ constexpr Rule kRules[] = {
      .make = make_adagrad,
      .learning_rate = 0.1,
      .epsilon = 1e-10,
+     .initial_accumulator = 0.0,
      .second_moment = true},
     {.name = "rmsprop",
      .make = make_rmsprop,
@@ -184,6 +187,10 @@ void add_options(CLI::App& command, OptimizerOptions& options) {
                   "added to the root of the second moment " + defaults_of(&Rule::epsilon))
       ->check(CLI::NonNegativeNumber);
   command
+      .add_option("--initial-accumulator", options.initial_accumulator,
+                  "what the second moment begins with " + defaults_of(&Rule::initial_accumulator))
+      ->check(CLI::NonNegativeNumber);
+  command
       .add_option("--momentum", options.momentum,
                   "decay of the momentum a step, below 1 " + defaults_of(&Rule::momentum))
       ->check(CLI::Range(0.0, 1.0));
@@ -227,6 +234,8 @@ void complete(OptimizerOptions& options) {
   fill(options.beta1, rule.beta1, "--beta1", options.optimizer);
   fill(options.beta2, rule.beta2, "--beta2", options.optimizer);
   fill(options.epsilon, rule.epsilon, "--epsilon", options.optimizer);
+  fill(options.initial_accumulator, rule.initial_accumulator, "--initial-accumulator",
+       options.optimizer);
   fill(options.momentum, rule.momentum, "--momentum", options.optimizer);
   check(!options.nesterov || rule.nesterov, "--nesterov: {} has no such setting",
         options.optimizer);
@@ -254,6 +263,7 @@ nlohmann::json to_json(const OptimizerOptions& options) {
   put("beta1", options.beta1);
   put("beta2", options.beta2);
   put("epsilon", options.epsilon);
+  put("initial_accumulator", options.initial_accumulator);
   put("momentum", options.momentum);
   const Moments moments = table_moments(options);
   if (rule.first_moment) result["moment1"] = to_string(moments.first);

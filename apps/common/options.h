@@ -22,6 +22,7 @@ struct OptimizerOptions {
   std::optional<double> beta1;
   std::optional<double> beta2;
   std::optional<double> epsilon;
+  std::optional<double> initial_accumulator;
   std::optional<double> momentum;
   bool nesterov = false;
   double weight_decay = 0;

@@ -208,6 +208,8 @@ def optimizers(draw):
         ("nesterov", optim.SGD,
          {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
         ("adagrad", optim.Adagrad, {"lr": 0.1, "eps": 1e-10}),
+        ("adagrad", optim.Adagrad,
+         {"lr": 0.1, "eps": 1e-10, "initial_accumulator_value": 0.1}),
         ("rmsprop", optim.RMSprop, {"lr": 0.01, "alpha": 0.99, "eps": 1e-8}),
         ("adam", optim.Adam, adam),
         ("adamw", optim.AdamW, {**adam, "weight_decay": 0.01}),

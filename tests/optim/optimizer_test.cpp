@@ -36,7 +36,10 @@ Optimizer optimizer_of(const std::string& name, const json& settings) {
                               .nesterov = name == "nesterov"});
   }
   if (name == "adagrad") {
-    return Optimizer(Adagrad{.learning_rate = number("lr"), .epsilon = number("eps")});
+    return Optimizer(
+        Adagrad{.learning_rate = number("lr"),
+                .epsilon = number("eps"),
+                .initial_accumulator = settings.value("initial_accumulator_value", 0.0f)});
   }
   if (name == "rmsprop") {
     return Optimizer(
@@ -76,7 +79,7 @@ TEST_CASE("dense rules step as PyTorch's") {
     }
     ++cases;
   }
-  CHECK(cases == 7);
+  CHECK(cases == 8);
 }
 
 TEST_CASE("a row-sparse gradient of all rows steps as the dense one") {

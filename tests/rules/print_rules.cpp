@@ -296,7 +296,7 @@ void print_updates(Inputs& inputs) {
                 v = std::abs(inputs.number(1.0f));
     print("SgdRule", SgdRule{0.1f}(w, g, m, v));
     print("MomentumRule", MomentumRule{0.1f, 1.0f, 0.9f}(w, g, m, v));
-    print("RootScaledRule", RootScaledRule{0.1f, 1e-8f}(w, g, m, v));
+    print("RootScaledRule", RootScaledRule{0.1f, 1e-8f, 0.2f}(w, g, m, v));
     print("AdamRule", AdamRule{0.1f, 1.3f, 1e-8f, 0.99f}(w, g, m, v));
     dense_row.store(c, dense_row.next(dense_row.load(c), g));
     no_row.store(c, 1.0f);
