@@ -2,6 +2,7 @@
 #include "sketchgrad/kernels/elementwise_impl.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/gemm_impl.h"
+#include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
 #include "sketchgrad/kernels/random_impl.h"
@@ -93,6 +94,12 @@ Groups group_by_key(const Exec&, const int32_t*, int64_t, int64_t, int32_t*, int
 }
 void sum_groups(const Exec&, const Groups&, ConstMatrix, Matrix) { not_compiled(); }
 
+void row_norms(const Exec&, ConstMatrix, float*) { not_compiled(); }
+void simhash_codes(const Exec&, ConstMatrix, int, int, int32_t*) { not_compiled(); }
+void wta_codes(const Exec&, ConstMatrix, WtaShape, const int32_t*, int32_t*) { not_compiled(); }
+void multiply_misses(const Exec&, ConstMatrix, const float*, const float*, int, int, float*) {
+  not_compiled();
+}
 void sketch_slots(const Exec&, const SlotElement&, int64_t) { not_compiled(); }
 
 void online_softmax_begin(const Exec&, OnlineSoftmax, int64_t) { not_compiled(); }

@@ -14,6 +14,7 @@
 #include "sketchgrad/kernels/elementwise_impl.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/gemm_impl.h"
+#include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
 #include "sketchgrad/kernels/math_rules.h"
@@ -326,6 +327,27 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
 void sum_groups(const Exec&, const Groups& groups, ConstMatrix values, Matrix out) {
   const OnDevice on_device;
   for_each_row(kPolicy, groups.count, values.cols, SumGroup{groups, values, out});
+}
+
+// ---- lsh.h
+
+void row_norms(const Exec&, ConstMatrix rows, float* out) {
+  const OnDevice on_device;
+  impl::row_norms(kPolicy, rows, out);
+}
+void simhash_codes(const Exec&, ConstMatrix projections, int tables, int bits, int32_t* codes) {
+  const OnDevice on_device;
+  impl::simhash_codes(kPolicy, projections, tables, bits, codes);
+}
+void wta_codes(const Exec&, ConstMatrix rows, WtaShape shape, const int32_t* columns,
+               int32_t* codes) {
+  const OnDevice on_device;
+  impl::wta_codes(kPolicy, rows, shape, columns, codes);
+}
+void multiply_misses(const Exec&, ConstMatrix dots, const float* token_norms,
+                     const float* row_norms, int tables, int bits, float* product) {
+  const OnDevice on_device;
+  impl::multiply_misses(kPolicy, dots, token_norms, row_norms, tables, bits, product);
 }
 
 // ---- sketch.h, softmax.h, update.h

@@ -11,6 +11,7 @@
 
 #include "sketchgrad/kernels/elementwise_rules.h"
 #include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/lsh_rules.h"
 #include "sketchgrad/kernels/lstm_rules.h"
 #include "sketchgrad/kernels/math_rules.h"
 #include "sketchgrad/kernels/random_rules.h"
@@ -246,6 +247,35 @@ void print_sketches(Inputs& inputs) {
   print_pieces<8>(inputs);
 }
 
+void print_hashes(Inputs& inputs) {
+  std::vector<float> rows = inputs.floats(kCount), norms(kRows);
+  for (int64_t c = 0; c < kCols; ++c) rows[static_cast<size_t>(c)] = 0.0f;
+  for_each(kPolicy, kRows, RowNorm{matrix_of(rows), norms.data()});
+  print("RowNorm", norms);
+  constexpr int kTables = 3;
+  std::vector<int32_t> codes(kRows * kTables);
+  const auto print_codes = [&](const char* name) {
+    for (const int32_t code : codes) print(name, static_cast<uint64_t>(code));
+  };
+  for_each(kPolicy, kRows * kTables, PackSigns{matrix_of(rows), kTables, 12, codes.data()});
+  print_codes("PackSigns");
+  std::vector<int32_t> columns;
+  for (int i = 0; i < kTables * 2 * 4; ++i) columns.push_back(static_cast<int32_t>(i * 7 % kCols));
+  for_each(kPolicy, kRows * kTables,
+           WtaCode{matrix_of(rows), {kTables, 2, 2}, columns.data(), codes.data()});
+  print_codes("WtaCode");
+  for (int i = 0; i < 100; ++i) {
+    print("simhash_agreement", simhash_agreement(inputs.number(1.01f)));
+    print("simhash_miss", simhash_miss(inputs.number(1.0f), 1.0f, 4, 5));
+    print("integer_power", integer_power(inputs.number(1.0f), i % 20));
+  }
+  std::vector<float> product(kCols, 1.0f), row_norms = inputs.floats(kCols);
+  for (float& norm : row_norms) norm = std::abs(norm);
+  for_each(kPolicy, kCols,
+           MultiplyMisses{matrix_of(rows), norms.data(), row_norms.data(), 4, 5, product.data()});
+  print("MultiplyMisses", product);
+}
+
 void print_softmax(Inputs& inputs) {
   std::vector<float> logits = inputs.odd_floats(kCount);
   const std::vector<float> bias = inputs.floats(kCols);
@@ -316,6 +346,7 @@ int main() {
   print_reductions(inputs);
   print_rows(inputs);
   print_sketches(inputs);
+  print_hashes(inputs);
   print_softmax(inputs);
   print_updates(inputs);
   return 0;

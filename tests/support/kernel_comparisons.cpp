@@ -12,6 +12,7 @@
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/gemm.h"
+#include "sketchgrad/kernels/lsh.h"
 #include "sketchgrad/kernels/lstm.h"
 #include "sketchgrad/kernels/lstm_layer.h"
 #include "sketchgrad/kernels/random.h"
@@ -724,6 +725,49 @@ void compare_candidate_softmax(Device other) {
       outputs.push_back(output("gradient", logits, kSoftmax));
       return outputs;
     });
+  }
+}
+
+void compare_hashes(Device other) {
+  constexpr int kTables = 3, kBits = 5;
+  constexpr kernels::WtaShape kWta{kTables, 2, 2};
+  // Of a product of probabilities below 1, in another order.
+  constexpr Tolerance kMisses{1e-4, 1e-6};
+  for (const int64_t rows : {0, 1, 33, 300}) {
+    for (const int64_t dim : {15, 33}) {
+      CAPTURE(rows);
+      CAPTURE(dim);
+      Draw draw(18);
+      std::vector<float> values = draw.floats(Framed::floats(rows, dim));
+      if (rows > 2) std::fill_n(values.begin(), Framed::floats(1, dim), 0.0f);
+      const std::vector<int32_t> bins = draw.integers(kTables * 2 * 4, 0, dim);
+      const std::vector<float> token_norms = draw.floats(rows, 0.0f, 2.0f),
+                               column_norms = draw.floats(dim, 0.5f, 2.0f);
+      compare_with_cpu(other, [&](Device device) {
+        const Exec exec = exec_on(device);
+        const Framed matrix(device, values, rows, dim);
+        const auto codes = [&] {
+          return on(device, std::vector<int32_t>(static_cast<size_t>(rows * kTables), -7));
+        };
+        Outputs outputs;
+        const Tensor norms = Tensor::full({rows}, kNaN, {Category::data, "norms"}, device);
+        kernels::row_norms(exec, matrix.matrix(), norms.data<float>());
+        outputs.push_back(output("row_norms", norms, kOneRounding));
+        const Tensor signs = codes(), winners = codes();
+        kernels::simhash_codes(exec, matrix.matrix().columns(0, kTables * kBits), kTables, kBits,
+                               signs.data<int32_t>());
+        outputs.push_back(output("simhash_codes", signs));
+        kernels::wta_codes(exec, matrix.matrix(), kWta, on(device, bins).data<int32_t>(),
+                           winners.data<int32_t>());
+        outputs.push_back(output("wta_codes", winners));
+        const Tensor product = Tensor::full({dim}, 1.0f, {Category::data, "product"}, device);
+        kernels::multiply_misses(exec, matrix.matrix(), on(device, token_norms).data<float>(),
+                                 on(device, column_norms).data<float>(), kTables, kBits,
+                                 product.data<float>());
+        outputs.push_back(output("multiply_misses", product, kMisses));
+        return outputs;
+      });
+    }
   }
 }
 

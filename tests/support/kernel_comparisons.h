@@ -21,6 +21,7 @@ void compare_lstm(Device other);
 void compare_lstm_layer(Device other);
 void compare_softmax(Device other);
 void compare_candidate_softmax(Device other);
+void compare_hashes(Device other);
 void compare_sketch_plans(Device other);
 
 }  // namespace sketchgrad::test
