@@ -47,16 +47,17 @@ void wta_codes(const Exec& exec, ConstMatrix rows, WtaShape shape, const int32_t
   dispatch(exec, cpu::wta_codes, cuda::wta_codes, rows, shape, columns, codes);
 }
 
-void multiply_misses(const Exec& exec, ConstMatrix dots, const float* token_norms,
-                     const float* row_norms, int tables, int bits, float* product) {
-  const char* op = "multiply_misses";
-  check_matrix(op, "dots", dots);
-  check_array(op, "token_norms", token_norms, dots.rows);
-  check_array(op, "row_norms", row_norms, dots.cols);
-  check_array(op, "product", product, dots.cols);
-  if (tables < 1 || bits < 1) refuse(op, "{} tables of {} bits", tables, bits);
-  dispatch(exec, cpu::multiply_misses, cuda::multiply_misses, dots, token_norms, row_norms, tables,
-           bits, product);
+void weigh_collisions(const Exec& exec, Matrix logits, const CollisionWeights& weights) {
+  const char* op = "weigh_collisions";
+  check_matrix(op, "logits", logits);
+  if (weights.tables < 1 || weights.bits < 1) {
+    refuse(op, "{} tables of {} bits", weights.tables, weights.bits);
+  }
+  check_array(op, "token_codes", weights.token_codes, logits.rows);
+  check_array(op, "token_norms", weights.token_norms, logits.rows);
+  check_array(op, "row_codes", weights.row_codes, logits.cols);
+  check_array(op, "row_norms", weights.row_norms, logits.cols);
+  dispatch(exec, cpu::weigh_collisions, cuda::weigh_collisions, logits, weights);
 }
 
 }  // namespace sketchgrad::kernels

@@ -31,10 +31,19 @@ struct WtaShape {
 };
 void wta_codes(const Exec&, ConstMatrix rows, WtaShape, const int32_t* columns, int32_t* codes);
 
-// product[c] *= product over t of the probability that row c of a table and token t, whose inner
-// product is dots(t, c), have different SimHash codes in all tables: (1 - p^bits)^tables with p = 1
-// - a / pi. Norms: of the tokens [dots.rows] and of the rows [dots.cols].
-void multiply_misses(const Exec&, ConstMatrix dots, const float* token_norms,
-                     const float* row_norms, int tables, int bits, float* product);
+// What a SimHash says of tokens [T] and rows of a table [C].
+struct CollisionWeights {
+  int tables = 0;
+  int bits = 0;
+  const int32_t* token_codes = nullptr;  // [T, tables]
+  const int32_t* row_codes = nullptr;    // [tables, C]
+  const float* token_norms = nullptr;    // [T]
+  const float* row_norms = nullptr;      // [C]
+  float log_share = 0;                   // log of the part of the found rows that is used
+};
+// logits(t, c), the inner products of tokens and rows, less log(P share), with P the probability
+// that token and row have the same code in some table: P = 1 - (1 - p^bits)^tables, p = 1 - a / pi.
+// -infinity where they have none. So exp of it is exp(logit) on average over the hash functions.
+void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights&);
 
 }  // namespace sketchgrad::kernels

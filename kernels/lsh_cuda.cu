@@ -17,9 +17,8 @@ void wta_codes(const Exec& exec, ConstMatrix rows, WtaShape shape, const int32_t
   impl::wta_codes(CudaPolicy{exec}, rows, shape, columns, codes);
 }
 
-void multiply_misses(const Exec& exec, ConstMatrix dots, const float* token_norms,
-                     const float* row_norms, int tables, int bits, float* product) {
-  impl::multiply_misses(CudaPolicy{exec}, dots, token_norms, row_norms, tables, bits, product);
+void weigh_collisions(const Exec& exec, Matrix logits, const CollisionWeights& weights) {
+  impl::weigh_collisions(CudaPolicy{exec}, logits, weights);
 }
 
 }  // namespace sketchgrad::kernels::cuda

@@ -13,15 +13,13 @@ namespace cpu {
 void row_norms(const Exec&, ConstMatrix rows, float* out);
 void simhash_codes(const Exec&, ConstMatrix projections, int tables, int bits, int32_t* codes);
 void wta_codes(const Exec&, ConstMatrix rows, WtaShape, const int32_t* columns, int32_t* codes);
-void multiply_misses(const Exec&, ConstMatrix dots, const float* token_norms,
-                     const float* row_norms, int tables, int bits, float* product);
+void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights&);
 }  // namespace cpu
 namespace cuda {
 void row_norms(const Exec&, ConstMatrix rows, float* out);
 void simhash_codes(const Exec&, ConstMatrix projections, int tables, int bits, int32_t* codes);
 void wta_codes(const Exec&, ConstMatrix rows, WtaShape, const int32_t* columns, int32_t* codes);
-void multiply_misses(const Exec&, ConstMatrix dots, const float* token_norms,
-                     const float* row_norms, int tables, int bits, float* product);
+void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights&);
 }  // namespace cuda
 
 namespace impl {
@@ -44,9 +42,8 @@ void wta_codes(const Policy& policy, ConstMatrix rows, WtaShape shape, const int
 }
 
 template <class Policy>
-void multiply_misses(const Policy& policy, ConstMatrix dots, const float* token_norms,
-                     const float* row_norms, int tables, int bits, float* product) {
-  for_each(policy, dots.cols, MultiplyMisses{dots, token_norms, row_norms, tables, bits, product});
+void weigh_collisions(const Policy& policy, Matrix logits, const CollisionWeights& weights) {
+  for_each_row(policy, logits.rows, logits.cols, WeighCollision{logits, weights});
 }
 
 }  // namespace impl

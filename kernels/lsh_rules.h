@@ -5,18 +5,23 @@
 
 #include "sketchgrad/kernels/lsh.h"
 #include "sketchgrad/kernels/macros.h"
+#include "sketchgrad/kernels/math_rules.h"
 #include "sketchgrad/kernels/philox.h"
 
 namespace sketchgrad::kernels {
 
-// 1 - acos(cosine) / pi: acos by Abramowitz and Stegun 4.4.45, to 7e-5.
+// 1 - acos(cosine) / pi: acos by Abramowitz and Stegun 4.4.46, to 2e-8 and float's rounding.
 SG_HD float simhash_agreement(float cosine) {
   const float x = cosine < 0.0f ? -cosine : cosine;
   const float at_most_1 = x < 1.0f ? x : 1.0f;
-  float p = -0.0187293f;
-  p = p * at_most_1 + 0.0742610f;
-  p = p * at_most_1 - 0.2121144f;
-  p = p * at_most_1 + 1.5707288f;
+  float p = -0.0012624911f;
+  p = p * at_most_1 + 0.0066700901f;
+  p = p * at_most_1 - 0.0170881256f;
+  p = p * at_most_1 + 0.0308918810f;
+  p = p * at_most_1 - 0.0501743046f;
+  p = p * at_most_1 + 0.0889789874f;
+  p = p * at_most_1 - 0.2145988016f;
+  p = p * at_most_1 + 1.5707963050f;
   const float angle = p * sqrtf(1.0f - at_most_1) * 0.318309886f;  // over pi, of |cosine|
   return cosine < 0.0f ? angle : 1.0f - angle;
 }
@@ -30,10 +35,18 @@ SG_HD float integer_power(float base, int exponent) {
   return result;
 }
 
-// Of two vectors: that none of `tables` codes of `bits` bits is the same.
-SG_HD float simhash_miss(float dot, float norms, int tables, int bits) {
+// Of two vectors: that some of `tables` codes of `bits` bits is the same.
+SG_HD float simhash_collision(float dot, float norms, int tables, int bits) {
   const float cosine = norms > 0.0f ? dot / norms : 0.0f;
-  return integer_power(1.0f - integer_power(simhash_agreement(cosine), bits), tables);
+  const float same = integer_power(simhash_agreement(cosine), bits);
+  return 1.0f - integer_power(1.0f - same, tables);
+}
+// Below it a collision is taken for as likely: what little is lost is worth less than the noise of
+// huge weights.
+inline constexpr float kSmallestCollision = 1e-6f;
+SG_HD float collision_logit(float dot, float norms, int tables, int bits, float log_share) {
+  const float p = simhash_collision(dot, norms, tables, bits);
+  return dot - (fast_log(p > kSmallestCollision ? p : kSmallestCollision) + log_share);
 }
 
 // ---- Loop bodies for for_each.
@@ -107,20 +120,29 @@ struct WtaCode {
   }
 };
 
-// Element: column.
-struct MultiplyMisses {
-  ConstMatrix dots;
-  const float* token_norms;
-  const float* row_norms;
-  int tables;
-  int bits;
-  float* product;
-  SG_HD void operator()(int64_t c) const {
-    float all = product[c];
-    for (int64_t t = 0; t < dots.rows; ++t) {
-      all *= simhash_miss(dots(t, c), token_norms[t] * row_norms[c], tables, bits);
+// For for_each_row.
+struct WeighCollision {
+  Matrix logits;
+  CollisionWeights weights;
+  struct Column {
+    float* logits;
+    CollisionWeights weights;
+    const int32_t* codes;  // of the token
+    float norm;
+    int64_t cols;
+    SG_HD void operator()(int64_t c) const {
+      bool same = false;
+      for (int l = 0; l < weights.tables; ++l) {
+        same = same || weights.row_codes[l * cols + c] == codes[l];
+      }
+      const float weighed = collision_logit(logits[c], norm * weights.row_norms[c], weights.tables,
+                                            weights.bits, weights.log_share);
+      logits[c] = same ? weighed : -INFINITY;
     }
-    product[c] = all;
+  };
+  SG_HD Column operator()(int64_t t) const {
+    return {logits.row(t), weights, weights.token_codes + t * weights.tables,
+            weights.token_norms[t], logits.cols};
   }
 };
 

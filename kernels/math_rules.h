@@ -53,6 +53,22 @@ SG_HD float fast_exp(float x) {
   return x < -87.33654f ? 0.0f : upper;
 }
 
+// Natural logarithm of a positive normal number to 2e-7 of max(1, |log x|): x = m 2^n with m in
+// [1/sqrt(2), sqrt(2)), and log m = 2 artanh((m - 1) / (m + 1)) as a series.
+SG_HD float fast_log(float x) {
+  const uint32_t bits = bits_from_float(x);
+  const uint32_t offset = bits - 0x3f3504f3u;  // from 1/sqrt(2) on
+  const float n = static_cast<float>(static_cast<int32_t>(offset) >> 23);
+  const float m = float_from_bits((offset & 0x007fffffu) + 0x3f3504f3u);
+  const float s = (m - 1.0f) / (m + 1.0f);
+  const float s2 = s * s;
+  float p = 2.0f / 9.0f;
+  p = p * s2 + 2.0f / 7.0f;
+  p = p * s2 + 2.0f / 5.0f;
+  p = p * s2 + 2.0f / 3.0f;
+  return n * 0.693147181f + (p * s2 * s + 2.0f * s);
+}
+
 // To 3 ulp; results below 1.18e-38 are within 3e-39.
 SG_HD float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 

@@ -97,9 +97,7 @@ void sum_groups(const Exec&, const Groups&, ConstMatrix, Matrix) { not_compiled(
 void row_norms(const Exec&, ConstMatrix, float*) { not_compiled(); }
 void simhash_codes(const Exec&, ConstMatrix, int, int, int32_t*) { not_compiled(); }
 void wta_codes(const Exec&, ConstMatrix, WtaShape, const int32_t*, int32_t*) { not_compiled(); }
-void multiply_misses(const Exec&, ConstMatrix, const float*, const float*, int, int, float*) {
-  not_compiled();
-}
+void weigh_collisions(const Exec&, Matrix, const CollisionWeights&) { not_compiled(); }
 void sketch_slots(const Exec&, const SlotElement&, int64_t) { not_compiled(); }
 
 void online_softmax_begin(const Exec&, OnlineSoftmax, int64_t) { not_compiled(); }

@@ -5,6 +5,7 @@
 
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/gemm.h"
+#include "sketchgrad/kernels/lsh.h"
 #include "sketchgrad/kernels/reduce.h"
 #include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/kernels/softmax.h"
@@ -62,6 +63,7 @@ class Walk {
         target_logit_(workspace(".target_logit", {tokens_})) {
     const auto* const id = ids_.data<int32_t>();
     kernels::gather_rows(exec_, weight.value.matrix(), id, -1, rows_.matrix());
+    if (candidates.collisions) prepare_collisions(*candidates.collisions);
     const Tensor offsets = there(candidates.offsets, Category::workspace, ".offsets");
     float* const negative = offsets_.data<float>();
     kernels::scale(exec_, offsets.data<float>(), -1.0f, negative, count_);
@@ -126,6 +128,28 @@ class Walk {
             target_logit_.data<float>() + begin};
   }
 
+  void prepare_collisions(const Candidates::Collisions& collisions) {
+    const auto norms_of = [&](const Tensor& rows, int64_t count) {
+      Tensor norms = workspace(".norms", {count});
+      kernels::row_norms(exec_, rows.matrix(), norms.data<float>());
+      return norms;
+    };
+    collisions_ = collisions;
+    collisions_->token_codes = there(collisions.token_codes, Category::index, ".token_codes");
+    collisions_->row_codes = there(collisions.row_codes, Category::index, ".row_codes");
+    token_norms_ = norms_of(x_, tokens_);
+    row_norms_ = norms_of(rows_, count_);
+  }
+
+  void weigh_collisions(const Tensor& chunk, int64_t begin) const {
+    const Candidates::Collisions& of = *collisions_;
+    kernels::weigh_collisions(
+        exec_, chunk.matrix(),
+        {of.tables, of.bits, of.token_codes.data<int32_t>() + begin * of.tables,
+         of.row_codes.data<int32_t>(), token_norms_.data<float>() + begin, row_norms_.data<float>(),
+         of.log_share});
+  }
+
   Tensor see(int64_t begin) const {
     const int64_t tokens = std::min(block_, tokens_ - begin);
     const Tensor chunk = chunk_.rows(0, tokens * count_).reshape({tokens, count_});
@@ -135,6 +159,7 @@ class Walk {
     kernels::take_target_logits(exec_, chunk.matrix(),
                                 bias_.defined() ? bias_.data<float>() : nullptr, places,
                                 target_offsets_.data<float>() + begin, online(begin));
+    if (collisions_) weigh_collisions(chunk, begin);
     kernels::online_softmax_update(exec_, chunk.matrix(), offsets_.data<float>(), count_, places,
                                    online(begin));
     kernels::add_target_logits(exec_, places, tokens, online(begin));
@@ -153,6 +178,8 @@ class Walk {
   Tensor offsets_;  // what is added to a negative's logit: its bias less its offset
   Tensor chunk_;
   Tensor max_, sum_, target_logit_;
+  std::optional<Candidates::Collisions> collisions_;
+  Tensor token_norms_, row_norms_;
 };
 
 // Of the mean loss; x has none where it needs none.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "sketchgrad/framework/parameter.h"
@@ -19,6 +20,15 @@ struct Candidates {
   Tensor offsets;
   Tensor places;          // int32 [tokens]: where ids holds the target; kIgnoredTarget for none
   Tensor target_offsets;  // float32 [tokens]: subtracted from the target's logit
+  // Where a token's negatives are those with a code of its own (kernels/lsh.h).
+  struct Collisions {
+    int tables = 0;
+    int bits = 0;
+    Tensor token_codes;  // int32 [tokens, tables]
+    Tensor row_codes;    // int32 [tables, C]
+    float log_share = 0;
+  };
+  std::optional<Collisions> collisions = std::nullopt;
 };
 
 // The candidates of a batch whose negatives are `ids` (int32, increasing, on the CPU), with

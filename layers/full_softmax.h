@@ -29,7 +29,7 @@ class FullSoftmax : public OutputLayer {
   int64_t classes() const override { return options_.classes; }
   std::vector<Parameter*> class_tables() override { return {weight_}; }
 
-  Parameter& weight() { return *weight_; }
+  Parameter& weight() const { return *weight_; }
   Parameter* bias() { return bias_; }
 
  private:

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "sketchgrad/framework/checkpoint.h"
 #include "sketchgrad/framework/module.h"
 #include "sketchgrad/framework/tape.h"
 
@@ -28,6 +31,12 @@ class OutputLayer : public Module {
   // The tables with a row for each class, tied ones included: those whose size grows with the
   // vocabulary.
   virtual std::vector<Parameter*> class_tables() = 0;
+  // How the last steps of training went, by name; for logs.
+  virtual std::vector<std::pair<std::string, double>> statistics() const { return {}; }
+  // What training needs to go on from besides parameters. Saving may put it in order, so that what
+  // is loaded goes on as what was saved.
+  virtual void save_state(StateDict&) {}
+  virtual void load_state(const StateDict&) {}
 };
 
 }  // namespace sketchgrad

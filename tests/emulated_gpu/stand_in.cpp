@@ -344,10 +344,9 @@ void wta_codes(const Exec&, ConstMatrix rows, WtaShape shape, const int32_t* col
   const OnDevice on_device;
   impl::wta_codes(kPolicy, rows, shape, columns, codes);
 }
-void multiply_misses(const Exec&, ConstMatrix dots, const float* token_norms,
-                     const float* row_norms, int tables, int bits, float* product) {
+void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights& weights) {
   const OnDevice on_device;
-  impl::multiply_misses(kPolicy, dots, token_norms, row_norms, tables, bits, product);
+  impl::weigh_collisions(kPolicy, logits, weights);
 }
 
 // ---- sketch.h, softmax.h, update.h

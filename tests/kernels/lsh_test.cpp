@@ -31,7 +31,7 @@ TEST_CASE("lsh: the angle of two vectors by its cosine") {
   for (int i = -1000; i <= 1000; ++i) {
     const float cosine = static_cast<float>(i) / 1000.0f;
     const double expected = 1.0 - std::acos(double{cosine}) / std::numbers::pi;
-    CHECK(std::abs(simhash_agreement(cosine) - expected) < 3e-5);
+    CHECK(std::abs(simhash_agreement(cosine) - expected) < 2e-7);
   }
   CHECK(simhash_agreement(1.0001f) == 1.0f);
   CHECK(simhash_agreement(-1.0001f) == 0.0f);
@@ -64,14 +64,14 @@ TEST_CASE("lsh: SimHash codes agree as often as stated") {
   for (size_t l = 0; l < kTables; ++l) same += codes[l] == codes[kTables + l];
   const double norms = std::sqrt(square_a * square_b);
   const double expected =
-      1.0 - simhash_miss(static_cast<float>(dot), static_cast<float>(norms), 1, kBits);
+      simhash_collision(static_cast<float>(dot), static_cast<float>(norms), 1, kBits);
   CHECK(expected > 0.2);
   CHECK(expected < 0.9);
   const double error = std::sqrt(expected * (1 - expected) / kTables);
   CHECK(std::abs(static_cast<double>(same) / kTables - expected) < 4 * error);
   // In several tables at once.
-  CHECK(simhash_miss(static_cast<float>(dot), static_cast<float>(norms), 4, kBits) ==
-        doctest::Approx(std::pow(1 - expected, 4)).epsilon(1e-4));
+  CHECK(simhash_collision(static_cast<float>(dot), static_cast<float>(norms), 4, kBits) ==
+        doctest::Approx(1 - std::pow(1 - expected, 4)).epsilon(1e-4));
 }
 
 TEST_CASE("lsh: winner-take-all codes by hand, ties and zeros") {
@@ -100,26 +100,45 @@ TEST_CASE("lsh: winner-take-all codes by hand, ties and zeros") {
   CHECK(borrowed);
 }
 
-TEST_CASE("lsh: norms and products of misses against plain loops") {
+TEST_CASE("lsh: norms, and logits weighed by collisions, against plain loops") {
+  constexpr int kTables = 2, kBits = 6;
   for (const int64_t tokens : {0, 1, 33}) {
     for (const int64_t cols : {1, 7, 600}) {
       CAPTURE(tokens);
       CAPTURE(cols);
       const std::vector<float> dots = normals(static_cast<size_t>(tokens * cols), 4);
       std::vector<float> token_norms(static_cast<size_t>(tokens), 2.0f),
-          norms(static_cast<size_t>(cols), 1.5f), product(norms.size(), 0.9f);
-      multiply_misses(test::cpu_exec(), contiguous<const float>(dots.data(), tokens, cols),
-                      token_norms.data(), norms.data(), 2, 6, product.data());
-      for (int64_t c = 0; c < cols; ++c) {
-        double expected = 0.9f;
-        for (int64_t t = 0; t < tokens; ++t) {
-          const double cosine =
-              std::clamp(double{dots[static_cast<size_t>(t * cols + c)]} / 3.0, -1.0, 1.0);
+          norms(static_cast<size_t>(cols), 1.5f);
+      std::vector<int32_t> token_codes(static_cast<size_t>(tokens * kTables)),
+          row_codes(static_cast<size_t>(cols * kTables));
+      std::mt19937 random(6);
+      for (int32_t& code : token_codes) code = static_cast<int32_t>(random() % 3);
+      for (int32_t& code : row_codes) code = static_cast<int32_t>(random() % 3);
+      std::vector<float> logits = dots;
+      weigh_collisions(test::cpu_exec(), contiguous(logits.data(), tokens, cols),
+                       {kTables, kBits, token_codes.data(), row_codes.data(), token_norms.data(),
+                        norms.data(), std::log(0.5f)});
+      int64_t wrong = 0;
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t c = 0; c < cols; ++c) {
+          const auto at = static_cast<size_t>(t * cols + c);
+          bool same = false;
+          for (int64_t l = 0; l < kTables; ++l) {
+            same |= token_codes[static_cast<size_t>(t * kTables + l)] ==
+                    row_codes[static_cast<size_t>(l * cols + c)];
+          }
+          if (!same) {
+            wrong += logits[at] != -INFINITY;
+            continue;
+          }
+          const double cosine = std::clamp(double{dots[at]} / 3.0, -1.0, 1.0);
           const double p = 1.0 - std::acos(cosine) / std::numbers::pi;
-          expected *= std::pow(1.0 - std::pow(p, 6), 2);
+          const double collision = 1.0 - std::pow(1.0 - std::pow(p, kBits), kTables);
+          const double expected = dots[at] - std::log(std::max(collision, 1e-6) * 0.5);
+          wrong += !(std::abs(logits[at] - expected) < 5e-3);
         }
-        CHECK(product[static_cast<size_t>(c)] == doctest::Approx(expected).epsilon(3e-3));
       }
+      CHECK(wrong == 0);
       std::vector<float> lengths(static_cast<size_t>(tokens));
       row_norms(test::cpu_exec(), contiguous<const float>(dots.data(), tokens, cols),
                 lengths.data());
@@ -143,7 +162,6 @@ TEST_CASE("lsh: shapes that do not fit are refused") {
   CHECK_THROWS_AS(simhash_codes(test::cpu_exec(), matrix, 2, 3, nullptr), InvalidArgument);
   CHECK_THROWS_AS(wta_codes(test::cpu_exec(), matrix, {1, 25, 1}, columns.data(), codes.data()),
                   InvalidArgument);
-  CHECK_THROWS_AS(
-      multiply_misses(test::cpu_exec(), matrix, values.data(), nullptr, 2, 2, values.data()),
-      InvalidArgument);
+  CHECK_THROWS_AS(weigh_collisions(test::cpu_exec(), contiguous(values.data(), 2, 6), {}),
+                  InvalidArgument);
 }

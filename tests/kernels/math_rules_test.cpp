@@ -102,3 +102,14 @@ TEST_CASE("transcendental functions at special values") {
   CHECK(fast_tanh(-kInfinity) == -1.0f);
   CHECK(fast_tanh(kInfinity) == 1.0f);
 }
+
+TEST_CASE("math rules: the logarithm, over every 1000th positive normal float") {
+  double worst = 0;
+  for (uint32_t bits = 0x00800000u; bits < 0x7f800000u; bits += 1000) {
+    const float x = float_from_bits(bits);
+    const double exact = std::log(double{x});
+    worst = std::max(worst, std::abs(fast_log(x) - exact) / std::max(1.0, std::abs(exact)));
+  }
+  CHECK(worst < 2e-7);
+  CHECK(fast_log(1.0f) == 0.0f);
+}

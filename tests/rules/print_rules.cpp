@@ -266,14 +266,20 @@ void print_hashes(Inputs& inputs) {
   print_codes("WtaCode");
   for (int i = 0; i < 100; ++i) {
     print("simhash_agreement", simhash_agreement(inputs.number(1.01f)));
-    print("simhash_miss", simhash_miss(inputs.number(1.0f), 1.0f, 4, 5));
+    print("simhash_collision", simhash_collision(inputs.number(1.0f), 1.0f, 4, 5));
+    print("fast_log", fast_log(std::abs(inputs.number(20.0f))));
     print("integer_power", integer_power(inputs.number(1.0f), i % 20));
   }
-  std::vector<float> product(kCols, 1.0f), row_norms = inputs.floats(kCols);
+  std::vector<float> row_norms = inputs.floats(kCols);
   for (float& norm : row_norms) norm = std::abs(norm);
-  for_each(kPolicy, kCols,
-           MultiplyMisses{matrix_of(rows), norms.data(), row_norms.data(), 4, 5, product.data()});
-  print("MultiplyMisses", product);
+  std::vector<int32_t> token_codes, row_codes;
+  for (int64_t i = 0; i < kRows * kTables; ++i) token_codes.push_back(static_cast<int32_t>(i % 4));
+  for (int64_t i = 0; i < kCols * kTables; ++i) row_codes.push_back(static_cast<int32_t>(i % 5));
+  for_each_row(kPolicy, kRows, kCols,
+               WeighCollision{matrix_of(rows),
+                              {kTables, 2, token_codes.data(), row_codes.data(), norms.data(),
+                               row_norms.data(), -0.5f}});
+  print("WeighCollision", rows);
 }
 
 void print_softmax(Inputs& inputs) {

@@ -731,8 +731,8 @@ void compare_candidate_softmax(Device other) {
 void compare_hashes(Device other) {
   constexpr int kTables = 3, kBits = 5;
   constexpr kernels::WtaShape kWta{kTables, 2, 2};
-  // Of a product of probabilities below 1, in another order.
-  constexpr Tolerance kMisses{1e-4, 1e-6};
+  // The logarithm of a small probability, which is a difference.
+  constexpr Tolerance kCollisions{1e-4, 1e-5};
   for (const int64_t rows : {0, 1, 33, 300}) {
     for (const int64_t dim : {15, 33}) {
       CAPTURE(rows);
@@ -743,6 +743,8 @@ void compare_hashes(Device other) {
       const std::vector<int32_t> bins = draw.integers(kTables * 2 * 4, 0, dim);
       const std::vector<float> token_norms = draw.floats(rows, 0.0f, 2.0f),
                                column_norms = draw.floats(dim, 0.5f, 2.0f);
+      const std::vector<int32_t> token_codes = draw.integers(rows * kTables, 0, 4),
+                                 row_codes = draw.integers(dim * kTables, 0, 4);
       compare_with_cpu(other, [&](Device device) {
         const Exec exec = exec_on(device);
         const Framed matrix(device, values, rows, dim);
@@ -760,11 +762,13 @@ void compare_hashes(Device other) {
         kernels::wta_codes(exec, matrix.matrix(), kWta, on(device, bins).data<int32_t>(),
                            winners.data<int32_t>());
         outputs.push_back(output("wta_codes", winners));
-        const Tensor product = Tensor::full({dim}, 1.0f, {Category::data, "product"}, device);
-        kernels::multiply_misses(exec, matrix.matrix(), on(device, token_norms).data<float>(),
-                                 on(device, column_norms).data<float>(), kTables, kBits,
-                                 product.data<float>());
-        outputs.push_back(output("multiply_misses", product, kMisses));
+        const Framed logits(device, values, rows, dim);
+        const Tensor of_tokens = on(device, token_codes), of_rows = on(device, row_codes);
+        const Tensor lengths = on(device, token_norms), row_lengths = on(device, column_norms);
+        kernels::weigh_collisions(exec, logits.matrix(),
+                                  {kTables, 2, of_tokens.data<int32_t>(), of_rows.data<int32_t>(),
+                                   lengths.data<float>(), row_lengths.data<float>(), -0.5f});
+        outputs.push_back(output("weigh_collisions", logits.storage(), kCollisions));
         return outputs;
       });
     }

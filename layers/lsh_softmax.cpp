@@ -1,0 +1,152 @@
+#include "sketchgrad/layers/lsh_softmax.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "sketchgrad/layers/output_checks.h"
+
+namespace sketchgrad {
+
+namespace {
+
+constexpr int64_t kRecallTokens = 32;
+constexpr int64_t kRecallAt = 10;
+void check_options(const std::string& name, const LshSoftmaxOptions& options) {
+  check(options.active >= 1, "[{}] {} active rows, at least 1 is needed", name, options.active);
+  check(options.rebuild_every >= 1, "[{}] an index every {} steps", name, options.rebuild_every);
+  check(options.recall_every >= 0, "[{}] recall every {} steps", name, options.recall_every);
+  check(!options.importance || options.index.hash == LshHash::simhash,
+        "[{}] collision probabilities are known for simhash only", name);
+}
+
+// The rows with the most hits, those of smaller id first, increasing.
+std::vector<int32_t> most_hit(const LshIndex::Hits& hits, int64_t limit) {
+  std::vector<int32_t> places(hits.rows.size());
+  std::iota(places.begin(), places.end(), 0);
+  if (static_cast<int64_t>(places.size()) > limit) {
+    const auto more = [&](int32_t a, int32_t b) {
+      const int32_t hits_a = hits.counts[static_cast<size_t>(a)];
+      const int32_t hits_b = hits.counts[static_cast<size_t>(b)];
+      return hits_a != hits_b ? hits_a > hits_b : a < b;
+    };
+    std::nth_element(places.begin(), places.begin() + limit, places.end(), more);
+    places.resize(static_cast<size_t>(limit));
+    std::sort(places.begin(), places.end());
+  }
+  for (int32_t& place : places) place = hits.rows[static_cast<size_t>(place)];
+  return places;
+}
+
+// Each row with probability `share`.
+std::vector<int32_t> thinned(const std::vector<int32_t>& rows, double share,
+                             kernels::PhiloxKey key) {
+  std::vector<int32_t> kept;
+  for (const int32_t row : rows) {
+    const double place =
+        static_cast<double>(kernels::philox_bits(key, static_cast<uint64_t>(row))) * 0x1p-32;
+    if (place < share) kept.push_back(row);
+  }
+  return kept;
+}
+
+}  // namespace
+
+LshSoftmax::LshSoftmax(const std::string& name, const LshSoftmaxOptions& options, Rng& rng,
+                       Parameter* tied, Device device)
+    : name_(name),
+      options_(options),
+      rng_(rng),
+      full_(name, options.softmax, rng, tied, device),
+      index_(name + ".index", options.softmax.classes, options.softmax.input, options.index,
+             device) {
+  check_options(name, options);
+  add_child(full_);
+}
+
+void LshSoftmax::refresh_index() {
+  if (!index_.built() || steps_ % options_.rebuild_every == 0) {
+    const auto start = std::chrono::steady_clock::now();
+    index_.rebuild(weight().value, rng_.next());
+    rebuild_seconds_ =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  } else if (options_.incremental && last_ids_.defined()) {
+    index_.update(weight().value, last_ids_);
+  }
+  ++steps_;
+}
+
+Candidates LshSoftmax::find_candidates(const Tensor& x, const Tensor& targets) {
+  const Tensor codes = index_.codes(x);
+  const LshIndex::Hits hits = index_.find(codes);
+  found_ = static_cast<double>(hits.rows.size());
+  const double share = std::min(1.0, static_cast<double>(options_.active) / std::max(1.0, found_));
+  const std::vector<int32_t> rows = options_.importance ? thinned(hits.rows, share, rng_.next())
+                                                        : most_hit(hits, options_.active);
+  const auto count = static_cast<int64_t>(rows.size());
+  const Tensor ids = Tensor::from(rows, {count}, {Category::index, name_ + ".negatives"});
+  const Tensor offsets = Tensor::zeros({count}, {Category::workspace, name_ + ".offsets"});
+  Candidates candidates =
+      with_targets(name_, ids, offsets, targets, classes(), [](int32_t) { return 0.0f; });
+  if (options_.importance) {
+    candidates.collisions = {options_.index.tables, options_.index.bits, codes,
+                             index_.row_codes(candidates.ids), static_cast<float>(std::log(share))};
+  }
+  return candidates;
+}
+
+void LshSoftmax::measure_recall(const Tensor& x, const Tensor& ids) {
+  const Tensor features = x.reshape({-1, options_.softmax.input});
+  const int64_t tokens = std::min(kRecallTokens, features.size(0));
+  const int64_t k = std::min(kRecallAt, classes());
+  if (tokens == 0) return;
+  const auto best = full_.top_k(features.rows(0, tokens), k).ids.to_vector<int32_t>();
+  const int32_t* const begin = ids.data<int32_t>();
+  const auto found = std::count_if(best.begin(), best.end(), [&](int32_t id) {
+    return std::binary_search(begin, begin + ids.numel(), id);
+  });
+  recall_ = static_cast<double>(found) / static_cast<double>(best.size());
+}
+
+Variable LshSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets) {
+  if (!training()) return full_.loss(tape, x, targets);
+  const MemoryScope scope(name_);
+  const int64_t tokens = check_features(name_, x.value, options_.softmax.input);
+  const Tensor here = targets.to(kCpu, {Category::index, name_ + ".targets"});
+  const int64_t count = check_targets(name_, here, tokens, classes());
+  const bool measure = options_.recall_every > 0 && steps_ % options_.recall_every == 0;
+  refresh_index();
+  const Candidates candidates = find_candidates(x.value, here);
+  active_ = static_cast<double>(candidates.ids.numel());
+  if (options_.incremental) last_ids_ = candidates.ids.clone({Category::index, name_ + ".last"});
+  if (measure) measure_recall(x.value, candidates.ids);
+  return candidate_softmax_loss(tape, name_, x, weight(), bias(), candidates, count,
+                                options_.softmax.chunk_bytes);
+}
+
+std::vector<std::pair<std::string, double>> LshSoftmax::statistics() const {
+  std::vector<std::pair<std::string, double>> result = {
+      {"lsh_active", active_}, {"lsh_found", found_}, {"lsh_rebuild_seconds", rebuild_seconds_}};
+  if (recall_ >= 0) result.emplace_back("lsh_recall_at_10", recall_);
+  return result;
+}
+
+void LshSoftmax::save_state(StateDict& state) {
+  const std::string prefix = name_ + ".lsh.";
+  state.set_integer(prefix + "steps", steps_);
+  if (last_ids_.defined()) state.tensors[prefix + "last_ids"] = last_ids_;
+  index_.save(state, prefix);
+}
+
+void LshSoftmax::load_state(const StateDict& state) {
+  const std::string prefix = name_ + ".lsh.";
+  steps_ = state.integer(prefix + "steps");
+  const auto last = state.tensors.find(prefix + "last_ids");
+  if (last != state.tensors.end()) {
+    last_ids_ = last->second.clone({Category::index, name_ + ".last"});
+  }
+  index_.load(state, prefix);
+}
+
+}  // namespace sketchgrad
