@@ -35,11 +35,21 @@ SG_HD float integer_power(float base, int exponent) {
   return result;
 }
 
+// That one of `count` independent events of probability p happens, without the cancellation of
+// 1 - (1 - p)^count.
+SG_HD float any_of(float p, int count) {
+  float result = 0.0f;
+  for (; count > 0; count >>= 1) {
+    if (count & 1) result += p - result * p;
+    p += p - p * p;
+  }
+  return result;
+}
+
 // Of two vectors: that some of `tables` codes of `bits` bits is the same.
 SG_HD float simhash_collision(float dot, float norms, int tables, int bits) {
   const float cosine = norms > 0.0f ? dot / norms : 0.0f;
-  const float same = integer_power(simhash_agreement(cosine), bits);
-  return 1.0f - integer_power(1.0f - same, tables);
+  return any_of(integer_power(simhash_agreement(cosine), bits), tables);
 }
 // Below it a collision is taken for as likely: what little is lost is worth less than the noise of
 // huge weights.
