@@ -53,6 +53,10 @@ class LanguageModel : public Module {
   // Where the mask generator stands.
   Rng rng() const { return rng_; }
   void set_rng(Rng rng) { rng_ = rng; }
+  // Of the output layer (layers/output_layer.h).
+  std::vector<std::pair<std::string, double>> statistics() const { return output_->statistics(); }
+  void save_output(StateDict& state) { output_->save_state(state); }
+  void load_output(const StateDict& state) { output_->load_state(state); }
   void save_rng(StateDict& state) const;
   void load_rng(const StateDict& state);
 

@@ -4,6 +4,7 @@
 
 #include "sketchgrad/layers/adaptive_cutoffs.h"
 #include "sketchgrad/layers/adaptive_softmax.h"
+#include "sketchgrad/layers/lsh_softmax.h"
 #include "sketchgrad/layers/sampled_softmax.h"
 
 namespace sketchgrad::apps::lm {
@@ -26,6 +27,22 @@ std::unique_ptr<OutputLayer> make_sampled(const SoftmaxOptions& options, Softmax
       rng, parts.tied, device);
 }
 
+std::unique_ptr<OutputLayer> make_lsh(const SoftmaxOptions& options, const SoftmaxParts& parts,
+                                      Rng& rng, Device device) {
+  return std::make_unique<LshSoftmax>(
+      kName,
+      LshSoftmaxOptions{.softmax = parts.size,
+                        .index = {.hash = parse_lsh_hash(options.lsh_hash),
+                                  .bits = options.lsh_bits,
+                                  .tables = options.lsh_tables},
+                        .active = options.samples,
+                        .rebuild_every = options.lsh_rebuild,
+                        .incremental = options.lsh_incremental,
+                        .importance = options.lsh_importance,
+                        .recall_every = options.lsh_rebuild},
+      rng, parts.tied, device);
+}
+
 std::unique_ptr<OutputLayer> make_adaptive(const SoftmaxOptions& options, const SoftmaxParts& parts,
                                            Rng& rng, Device device) {
   return std::make_unique<AdaptiveSoftmax>(
@@ -38,18 +55,42 @@ std::unique_ptr<OutputLayer> make_adaptive(const SoftmaxOptions& options, const 
       rng, parts.tied, device);
 }
 
+void add_lsh_options(CLI::App& command, SoftmaxOptions& options) {
+  command.add_option("--lsh-hash", options.lsh_hash, "simhash, or dwta (winner-take-all)")
+      ->check(CLI::IsMember({"simhash", "dwta"}))
+      ->capture_default_str();
+  command.add_option("--lsh-bits", options.lsh_bits, "of a code; a table has 2^BITS buckets")
+      ->check(CLI::Range(1, 24))
+      ->capture_default_str();
+  command.add_option("--lsh-tables", options.lsh_tables, "hash tables")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      .add_option("--lsh-rebuild", options.lsh_rebuild,
+                  "steps from one index of all words to the next")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_flag("--lsh-incremental", options.lsh_incremental,
+                   "between them, words that were trained are hashed anew each step");
+  command.add_flag("--lsh-importance", options.lsh_importance,
+                   "subtract log Q, Q the probability that a word at its angle is found");
+}
+
 }  // namespace
 
 void add_options(CLI::App& command, SoftmaxOptions& options) {
   command
       .add_option("--softmax", options.softmax,
-                  "full; sampled: trained over a sample of the words, one a step, and the targets, "
-                  "scored in full; or adaptive: rare words in clusters with fewer columns")
-      ->check(CLI::IsMember({"full", "sampled", "adaptive"}))
+                  "full; sampled: trained over a sample of the words, one a step, and the targets; "
+                  "lsh: over words whose weights are likely near to the features, and the targets; "
+                  "both scored in full; or adaptive: rare words in clusters with fewer columns")
+      ->check(CLI::IsMember({"full", "sampled", "lsh", "adaptive"}))
       ->capture_default_str();
   command
-      .add_option("--samples", options.samples,
-                  "words of a sample: different ones, on average, or with --replacement draws")
+      .add_option(
+          "--samples", options.samples,
+          "words of a sample: different ones, on average, or with --replacement draws; with "
+          "lsh, words at most besides the targets")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
   command
@@ -75,13 +116,15 @@ void add_options(CLI::App& command, SoftmaxOptions& options) {
                   "of the adaptive softmax: each cluster has so many times fewer columns than the "
                   "one before; 1 with --tie")
       ->capture_default_str();
+  add_lsh_options(command, options);
 }
 
 std::unique_ptr<OutputLayer> make_softmax(const SoftmaxOptions& options, SoftmaxParts parts,
                                           Rng& rng, Device device) {
   if (options.softmax == "sampled") return make_sampled(options, std::move(parts), rng, device);
+  if (options.softmax == "lsh") return make_lsh(options, parts, rng, device);
   if (options.softmax == "adaptive") return make_adaptive(options, parts, rng, device);
-  check(options.softmax == "full", "--softmax: {} is none of full, sampled, adaptive",
+  check(options.softmax == "full", "--softmax: {} is none of full, sampled, lsh, adaptive",
         options.softmax);
   return std::make_unique<FullSoftmax>(kName, parts.size, rng, parts.tied, device);
 }
@@ -100,7 +143,7 @@ void complete(SoftmaxOptions& options, const std::vector<int64_t>& counts, int64
 }
 
 SoftmaxOptions for_evaluation(SoftmaxOptions options) {
-  if (options.softmax == "sampled") options.softmax = "full";
+  if (options.softmax == "sampled" || options.softmax == "lsh") options.softmax = "full";
   return options;
 }
 

@@ -14,7 +14,7 @@ namespace sketchgrad::apps::lm {
 
 // Which softmax a model has, and how it is trained.
 struct SoftmaxOptions {
-  std::string softmax = "full";  // full, sampled, adaptive
+  std::string softmax = "full";  // full, sampled, lsh, adaptive
   int64_t samples = 8192;
   std::string sampler = "log_uniform";  // a word of parse_class_distribution
   double unigram_power = 0.75;
@@ -22,11 +22,18 @@ struct SoftmaxOptions {
   bool correct_target = true;
   std::vector<int64_t> cutoffs = {};  // empty: choose_cutoffs of layers/adaptive_cutoffs.h
   double division = 4.0;
+  std::string lsh_hash = "simhash";  // a word of parse_lsh_hash
+  int lsh_bits = 15;
+  int lsh_tables = 16;
+  int64_t lsh_rebuild = 250;
+  bool lsh_incremental = false;
+  bool lsh_importance = false;
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SoftmaxOptions, softmax, samples, sampler,
                                                 unigram_power, replacement, correct_target, cutoffs,
-                                                division)
+                                                division, lsh_hash, lsh_bits, lsh_tables,
+                                                lsh_rebuild, lsh_incremental, lsh_importance)
 
 void add_options(CLI::App& command, SoftmaxOptions& options);
 

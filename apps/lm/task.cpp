@@ -80,13 +80,16 @@ std::string LanguageModelTask::describe_briefly(double loss) const {
 }
 
 json LanguageModelTask::metrics(double loss) const {
-  return {{"loss", loss}, {"perplexity", perplexity(loss)}};
+  json result = {{"loss", loss}, {"perplexity", perplexity(loss)}};
+  for (const auto& [name, value] : model_.statistics()) result[name] = value;
+  return result;
 }
 
 void LanguageModelTask::save(StateDict& state) const {
   state.set(kIdentity, identity_.dump());
   vocabulary_.save(state, kVocabularyPrefix);
   model_.save_rng(state);
+  model_.save_output(state);
   for_each_tensor(
       state_, [&](const std::string& name, const Tensor& tensor) { state.tensors[name] = tensor; });
 }
@@ -99,6 +102,7 @@ void LanguageModelTask::load(const StateDict& state) {
           before.dump(), value.dump());
   }
   model_.load_rng(state);
+  model_.load_output(state);
   for_each_tensor(
       state_, [&](const std::string& name, const Tensor& tensor) { state.copy_to(name, tensor); });
 }

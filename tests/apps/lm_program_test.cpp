@@ -61,7 +61,8 @@ TEST_CASE("lm program: help") {
         "--moment1", "--moment2", "--learning-rate", "--schedule",      "--clip",
         "--seed",    "--threads", "--device",        "--precision",     "--checkpoint",
         "--resume",  "--report",  "--metrics",       "--sketch-tables", "--config",
-        "--cache",   "--softmax", "--samples",       "--sampler",       "--cutoffs"}) {
+        "--cache",   "--softmax", "--samples",       "--sampler",       "--cutoffs",
+        "--lsh-bits"}) {
     CAPTURE(flag);
     CHECK(train.output.find(flag) != std::string::npos);
   }
