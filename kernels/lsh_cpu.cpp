@@ -17,30 +17,76 @@ void wta_codes(const Exec&, ConstMatrix rows, WtaShape shape, const int32_t* col
   impl::wta_codes(TbbPolicy{}, rows, shape, columns, codes);
 }
 
-// In pieces of columns: first which of them collide, a table after the other, then their weights,
-// so that both loops are vectorised.
-void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights& weights) {
-  constexpr int64_t kColumns = 512;
-  for_each_range(TbbPolicy{}, logits.rows, 4, [&](int64_t begin, int64_t end) {
-    int32_t same[kColumns];
-    for (int64_t t = begin; t < end; ++t) {
-      const float norm = weights.token_norms[t];
-      for (int64_t first = 0; first < logits.cols; first += kColumns) {
-        const int64_t count = std::min(kColumns, logits.cols - first);
-        std::fill_n(same, count, 0);
-        for (int l = 0; l < weights.tables; ++l) {
-          const int32_t code = weights.token_codes[t * weights.tables + l];
-          const int32_t* const codes = weights.row_codes + l * logits.cols + first;
+namespace {
+
+constexpr int64_t kPiece = 512;
+
+// The collisions of one token with `count` columns. Each step is a loop of its own over a piece
+// that stays in the first-level cache, so that all are vectorised: inside one loop over columns,
+// the compiler would not turn those over tables and exponents. The formulas are those of
+// lsh_rules.h.
+struct CollisionPiece {
+  int32_t same[kPiece];
+  float base[kPiece];
+  float result[kPiece];
+
+  void find_same(const int32_t* token_codes, const int32_t* row_codes, int64_t stride, int tables,
+                 int64_t count) {
+    std::fill_n(same, count, 0);
+    for (int l = 0; l < tables; ++l) {
+      const int32_t code = token_codes[l];
+      const int32_t* const codes = row_codes + l * stride;
 #pragma omp simd
-          for (int64_t c = 0; c < count; ++c) same[c] |= codes[c] == code ? 1 : 0;
-        }
+      for (int64_t c = 0; c < count; ++c) same[c] |= codes[c] == code ? 1 : 0;
+    }
+  }
+  // As integer_power and any_of: combine(result, base) where the exponent has a bit.
+  template <class Combine, class Double>
+  void by_squaring(int exponent, float neutral, int64_t count, const Combine& combine,
+                   const Double& twice) {
+    std::fill_n(result, count, neutral);
+    for (; exponent > 0; exponent >>= 1) {
+      if (exponent & 1) {
+#pragma omp simd
+        for (int64_t c = 0; c < count; ++c) result[c] = combine(result[c], base[c]);
+      }
+#pragma omp simd
+      for (int64_t c = 0; c < count; ++c) base[c] = twice(base[c]);
+    }
+  }
+  void find_probabilities(const float* dots, const float* row_norms, float norm, int tables,
+                          int bits, int64_t count) {
+#pragma omp simd
+    for (int64_t c = 0; c < count; ++c) {
+      base[c] = simhash_agreement(cosine_of(dots[c], norm * row_norms[c]));
+    }
+    by_squaring(
+        bits, 1.0f, count, [](float all, float p) { return all * p; },
+        [](float p) { return p * p; });
+    std::copy_n(result, count, base);
+    by_squaring(
+        tables, 0.0f, count, [](float any, float p) { return any + (p - any * p); },
+        [](float p) { return p + (p - p * p); });
+  }
+};
+
+}  // namespace
+
+void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights& weights) {
+  for_each_range(TbbPolicy{}, logits.rows, 4, [&](int64_t begin, int64_t end) {
+    CollisionPiece piece;
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t first = 0; first < logits.cols; first += kPiece) {
+        const int64_t count = std::min(kPiece, logits.cols - first);
         float* const row = logits.row(t) + first;
-        const float* const norms = weights.row_norms + first;
+        piece.find_same(weights.token_codes + t * weights.tables, weights.row_codes + first,
+                        logits.cols, weights.tables, count);
+        piece.find_probabilities(row, weights.row_norms + first, weights.token_norms[t],
+                                 weights.tables, weights.bits, count);
 #pragma omp simd
         for (int64_t c = 0; c < count; ++c) {
-          const float weighed = collision_logit(row[c], norm * norms[c], weights.tables,
-                                                weights.bits, weights.log_share);
-          row[c] = same[c] != 0 ? weighed : -INFINITY;
+          const float weighed = weighed_logit(row[c], piece.result[c], weights.log_share);
+          row[c] = piece.same[c] != 0 ? weighed : -INFINITY;
         }
       }
     }

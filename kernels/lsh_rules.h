@@ -40,23 +40,24 @@ SG_HD float integer_power(float base, int exponent) {
 SG_HD float any_of(float p, int count) {
   float result = 0.0f;
   for (; count > 0; count >>= 1) {
-    if (count & 1) result += p - result * p;
-    p += p - p * p;
+    if (count & 1) result = result + (p - result * p);
+    p = p + (p - p * p);
   }
   return result;
 }
 
+SG_HD float cosine_of(float dot, float norms) { return norms > 0.0f ? dot / norms : 0.0f; }
+
 // Of two vectors: that some of `tables` codes of `bits` bits is the same.
 SG_HD float simhash_collision(float dot, float norms, int tables, int bits) {
-  const float cosine = norms > 0.0f ? dot / norms : 0.0f;
-  return any_of(integer_power(simhash_agreement(cosine), bits), tables);
+  return any_of(integer_power(simhash_agreement(cosine_of(dot, norms)), bits), tables);
 }
 // Below it a collision is taken for as likely: what little is lost is worth less than the noise of
 // huge weights.
 inline constexpr float kSmallestCollision = 1e-6f;
-SG_HD float collision_logit(float dot, float norms, int tables, int bits, float log_share) {
-  const float p = simhash_collision(dot, norms, tables, bits);
-  return dot - (fast_log(p > kSmallestCollision ? p : kSmallestCollision) + log_share);
+SG_HD float weighed_logit(float dot, float collision, float log_share) {
+  const float p = collision > kSmallestCollision ? collision : kSmallestCollision;
+  return dot - (fast_log(p) + log_share);
 }
 
 // ---- Loop bodies for for_each.
@@ -145,9 +146,9 @@ struct WeighCollision {
       for (int l = 0; l < weights.tables; ++l) {
         same = same || weights.row_codes[l * cols + c] == codes[l];
       }
-      const float weighed = collision_logit(logits[c], norm * weights.row_norms[c], weights.tables,
-                                            weights.bits, weights.log_share);
-      logits[c] = same ? weighed : -INFINITY;
+      const float collision =
+          simhash_collision(logits[c], norm * weights.row_norms[c], weights.tables, weights.bits);
+      logits[c] = same ? weighed_logit(logits[c], collision, weights.log_share) : -INFINITY;
     }
   };
   SG_HD Column operator()(int64_t t) const {

@@ -29,6 +29,7 @@ void run_machine(const Options&, Report&);
 
 std::vector<Group> kernel_groups();
 std::vector<Group> optimizer_groups();
+std::vector<Group> softmax_groups();
 std::vector<Group> step_groups();
 
 // Measures the cases, interleaved, and adds a line each.
