@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -194,19 +195,9 @@ class Reader {
   }
 
   StateDict load(const std::function<bool(const std::string& name)>& wanted) {
-    const json header = parse_header(read_header());
     StateDict state;
     state.source = path_;
-    std::vector<Entry> entries;
-    for (const auto& [name, value] : header.items()) {
-      if (name == kMetadata) {
-        state.metadata = parse_metadata(value);
-      } else {
-        entries.push_back(parse_entry(name, value));
-      }
-    }
-    check_layout(entries);
-    for (const Entry& entry : entries) {
+    for (const Entry& entry : read_entries(state.metadata)) {
       if (wanted && !wanted(entry.name)) continue;
       const Tensor tensor =
           Tensor::empty(entry.shape, {Category::parameter, entry.name}, entry.dtype);
@@ -214,6 +205,20 @@ class Reader {
       state.tensors.emplace(entry.name, tensor);
     }
     return state;
+  }
+
+  MappedTensor map(const std::string& name) {
+    std::map<std::string, std::string> metadata;
+    for (const Entry& entry : read_entries(metadata)) {
+      if (entry.name != name) continue;
+      const uint64_t begin = data_begin_ + entry.begin;
+      if (begin % static_cast<uint64_t>(size_of(entry.dtype)) != 0) {
+        fail(fmt::format("tensor \"{}\" begins at byte {}, which is not aligned", name, begin));
+      }
+      const std::shared_ptr<const char> file = map_file();
+      return {entry.shape, entry.dtype, {file, file.get() + begin}};
+    }
+    fail(fmt::format("tensor \"{}\" is missing", name));
   }
 
  private:
@@ -232,6 +237,28 @@ class Reader {
       offset += static_cast<uint64_t>(count);
       size -= static_cast<uint64_t>(count);
     }
+  }
+
+  std::shared_ptr<const char> map_file() const {
+    void* pages = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file_.get(), 0);
+    if (pages == MAP_FAILED) fail("cannot map: " + system_reason());
+    return {static_cast<const char*>(pages),
+            [pages, size = size_](const char*) { ::munmap(pages, size); }};
+  }
+
+  // All tensors in their order in the file.
+  std::vector<Entry> read_entries(std::map<std::string, std::string>& metadata) {
+    const json header = parse_header(read_header());
+    std::vector<Entry> entries;
+    for (const auto& [name, value] : header.items()) {
+      if (name == kMetadata) {
+        metadata = parse_metadata(value);
+      } else {
+        entries.push_back(parse_entry(name, value));
+      }
+    }
+    check_layout(entries);
+    return entries;
   }
 
   std::string read_header() {
@@ -444,6 +471,10 @@ void save_safetensors(const std::string& path, const StateDict& state) {
 StateDict load_safetensors(const std::string& path,
                            const std::function<bool(const std::string& name)>& wanted) {
   return Reader(path).load(wanted);
+}
+
+MappedTensor map_safetensors(const std::string& path, const std::string& name) {
+  return Reader(path).map(name);
 }
 
 void save_parameters(const Module& module, StateDict& state) {

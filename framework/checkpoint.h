@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "sketchgrad/framework/module.h"
@@ -42,6 +43,18 @@ void save_safetensors(const std::string& path, const StateDict& state);
 // Those that `wanted` does not accept are checked but not read; without it all are.
 StateDict load_safetensors(const std::string& path,
                            const std::function<bool(const std::string& name)>& wanted = {});
+
+// A tensor in a file that is mapped, not read: its bytes are in the system's page cache, which
+// keeps what it has room for, and in none of the allocator's figures.
+struct MappedTensor {
+  Shape shape;
+  DType dtype{};
+  std::shared_ptr<const void> data;  // of all copies, the last ends the mapping
+};
+// Checks the file as load_safetensors does, but for the tensor's bytes, of which it reads none;
+// throws DataError, also where there is no tensor of that name. The file may be replaced or removed
+// meanwhile, but not changed in place: reading what was cut off ends the program.
+MappedTensor map_safetensors(const std::string& path, const std::string& name);
 
 // Parameter values under their names; loading requires every parameter and shape to match.
 void save_parameters(const Module&, StateDict&);

@@ -1,11 +1,9 @@
 #include "sketchgrad/framework/checkpoint.h"
 
 #include <doctest/doctest.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmath>
-#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -14,6 +12,8 @@
 #include <limits>
 #include <string>
 #include <vector>
+
+#include "sketchgrad/tests/support/file_size_bound.h"
 
 namespace sketchgrad {
 namespace {
@@ -154,6 +154,35 @@ TEST_CASE("the data begins at a multiple of 8 and wide types come first") {
         std::string::npos);
 }
 
+TEST_CASE("a tensor can be mapped, and then takes no memory of ours") {
+  const Folder folder;
+  const std::string path = folder.file("state");
+  save_safetensors(path, example());
+  const int64_t before = allocator().current().total;
+  const MappedTensor ids = map_safetensors(path, "ids");
+  const MappedTensor none = map_safetensors(path, "none");
+  CHECK(allocator().current().total == before);
+  fs::remove(path);
+  CHECK(ids.dtype == DType::int32);
+  CHECK(ids.shape == Shape{3});
+  const auto* values = static_cast<const int32_t*>(ids.data.get());
+  CHECK(std::vector<int32_t>(values, values + 3) == std::vector<int32_t>{1, -2, 2147483647});
+  CHECK(none.shape == Shape{0, 4});
+}
+
+TEST_CASE("what cannot be mapped is DataError") {
+  const Folder folder;
+  const std::string path = folder.file("state");
+  save_safetensors(path, example());
+  CHECK_THROWS_WITH_AS(map_safetensors(path, "other"), doctest::Contains("other"), DataError);
+  CHECK_THROWS_AS(map_safetensors(folder.file("absent"), "ids"), DataError);
+  write_bytes(path, read_bytes(path).substr(0, read_bytes(path).size() - 1));
+  CHECK_THROWS_AS(map_safetensors(path, "ids"), DataError);
+  write_bytes(path,
+              with_header(R"({"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}} )", "1234"));
+  CHECK_THROWS_WITH_AS(map_safetensors(path, "t"), doctest::Contains("aligned"), DataError);
+}
+
 TEST_CASE("numbers as text are exact") {
   StateDict state;
   for (const double value :
@@ -216,24 +245,6 @@ TEST_CASE("writes that the system refuses are IoError") {
   CHECK(folder.list() == std::vector<std::string>{"taken"});
 }
 
-// The bound on a file's size stands for a full disk: a write is cut short, the next one refused.
-class FileSizeBound {
- public:
-  explicit FileSizeBound(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit bound{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &bound);
-  }
-  ~FileSizeBound() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int);
-};
-
 TEST_CASE("when the disk is full the old file stays whole and the temporary goes away") {
   const Folder folder;
   const std::string path = folder.file("state");
@@ -242,7 +253,7 @@ TEST_CASE("when the disk is full the old file stays whole and the temporary goes
   StateDict larger = example();
   larger.tensors["large"] = Tensor::zeros({10'000}, kTest);
   for (const rlim_t bytes : {0, 5, 100, 5000, 40'000}) {
-    const FileSizeBound bound(bytes);
+    const test::FileSizeBound bound(bytes);
     CHECK_THROWS_AS(save_safetensors(path, larger), IoError);
   }
   CHECK(read_bytes(path) == before);
