@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+#include <utility>
 
 #include "sketchgrad/kernels/error.h"
 
@@ -68,23 +69,37 @@ bool is_setting(const CLI::App& command, const CLI::ConfigItem& item) {
          flag != kFlag;
 }
 
-std::vector<std::string> read_config(const std::string& file, const CLI::App& command) {
-  std::vector<std::string> flags;
+struct Setting {
+  std::string flag;
+  std::vector<std::string> values;
+};
+
+bool takes_several(const CLI::App& command, const std::string& flag) {
+  return command.get_option(flag)->get_items_expected_max() > 1;
+}
+
+std::vector<Setting> read_config(const std::string& file, const CLI::App& command) {
+  std::vector<Setting> settings;
   for (const CLI::ConfigItem& item : read_items(file)) {
     const std::string name = item.fullname();
     if (!is_setting(command, item)) {
       throw DataError(file, line_of(file, item.name),
                       fmt::format("'{}' is no setting of {}", name, command.get_name()));
     }
-    if (item.inputs.size() != 1) {
+    const std::string flag = "--" + name;
+    if (item.inputs.size() != 1 && !takes_several(command, flag)) {
       throw DataError(file, line_of(file, name),
                       fmt::format("'{}' must have one value (in quotes, if it holds "
                                   "commas or spaces)",
                                   name));
     }
-    flags.push_back(fmt::format("--{}={}", name, item.inputs[0]));
+    settings.push_back({flag, item.inputs});
   }
-  return flags;
+  return settings;
+}
+
+bool sets(const std::string& argument, const std::string& flag) {
+  return argument == flag || argument.starts_with(flag + "=");
 }
 
 }  // namespace
@@ -105,7 +120,7 @@ std::string find_config(const std::string& name, const std::string& application)
 
 std::vector<std::string> expand_config(const std::vector<std::string>& arguments,
                                        const CLI::App& command, const std::string& application) {
-  std::vector<std::string> flags;
+  std::vector<Setting> settings;
   std::vector<std::string> rest;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
@@ -118,12 +133,25 @@ std::vector<std::string> expand_config(const std::vector<std::string>& arguments
       rest.push_back(argument);
       continue;
     }
-    for (std::string& flag : read_config(find_config(file, application), command)) {
-      flags.push_back(std::move(flag));
+    for (Setting& setting : read_config(find_config(file, application), command)) {
+      // Values of an earlier file are not added to.
+      std::erase_if(settings, [&](const Setting& other) { return other.flag == setting.flag; });
+      settings.push_back(std::move(setting));
     }
   }
-  flags.insert(flags.end(), rest.begin(), rest.end());
-  return flags;
+  std::vector<std::string> expanded;
+  for (const Setting& setting : settings) {
+    const bool is_set = std::any_of(rest.begin(), rest.end(), [&](const std::string& argument) {
+      return sets(argument, setting.flag);
+    });
+    // CLI11 takes the last of several values, but all where an option takes several.
+    if (is_set && takes_several(command, setting.flag)) continue;
+    for (const std::string& value : setting.values) {
+      expanded.push_back(fmt::format("{}={}", setting.flag, value));
+    }
+  }
+  expanded.insert(expanded.end(), rest.begin(), rest.end());
+  return expanded;
 }
 
 }  // namespace sketchgrad::apps

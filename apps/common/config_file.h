@@ -16,8 +16,9 @@ std::string find_config(const std::string& name, const std::string& application)
 
 // The arguments with each "--config FILE" (FILE may stand several times; later ones win) replaced
 // by what the files say, placed so that flags on the command line win. `command` must take the last
-// of several values of an option. Throws DataError for a file that cannot be read or sets what
-// `command` does not know, --config and --help included.
+// of several values of an option; of one that takes several, what wins replaces all of them. Throws
+// DataError for a file that cannot be read or sets what `command` does not know, --config and
+// --help included.
 std::vector<std::string> expand_config(const std::vector<std::string>& arguments,
                                        const CLI::App& command, const std::string& application);
 
