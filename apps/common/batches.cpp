@@ -5,11 +5,12 @@
 
 namespace sketchgrad::apps {
 
-ColumnBatches::ColumnBatches(Tensor ids, int64_t batch, int64_t bptt)
+ColumnBatches::ColumnBatches(TokenIds ids, int64_t batch, int64_t bptt, int64_t limit)
     : ids_(std::move(ids)), batch_(batch), bptt_(bptt) {
   check(batch > 0 && bptt > 0, "[batches] batch {} and bptt {} must be at least 1", batch, bptt);
-  column_ = ids_.numel() / batch;
-  check(column_ >= 2, "[batches] {} tokens are too few for {} columns of at least 2", ids_.numel(),
+  const int64_t tokens = limit > 0 ? std::min(limit, ids_.size()) : ids_.size();
+  column_ = tokens / batch;
+  check(column_ >= 2, "[batches] {} tokens are too few for {} columns of at least 2", tokens,
         batch);
 }
 
@@ -21,7 +22,7 @@ Segment ColumnBatches::segment(int64_t index) const {
     return Tensor::empty({steps, batch_}, {Category::data, name}, DType::int32);
   };
   Segment segment{make("batch.inputs"), make("batch.targets")};
-  const int32_t* ids = ids_.data<int32_t>();
+  const int32_t* ids = ids_.data();
   int32_t* inputs = segment.inputs.data<int32_t>();
   int32_t* targets = segment.targets.data<int32_t>();
   for (int64_t t = 0; t < steps; ++t) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "sketchgrad/framework/tensor.h"
+#include "sketchgrad/apps/common/token_ids.h"
 
 namespace sketchgrad::apps {
 
@@ -17,8 +17,9 @@ struct Segment {
 // token of a column but its first is a target once; the last segment may be shorter.
 class ColumnBatches {
  public:
-  // ids int32 [tokens]. Throws InvalidArgument where a column would be shorter than two tokens.
-  ColumnBatches(Tensor ids, int64_t batch, int64_t bptt);
+  // `limit`: only so many tokens from the beginning; 0: all. The ids are not copied but for those
+  // of a segment. Throws InvalidArgument where a column would be shorter than two tokens.
+  ColumnBatches(TokenIds ids, int64_t batch, int64_t bptt, int64_t limit = 0);
 
   int64_t batch() const { return batch_; }
   int64_t segments() const { return (column_ - 1 + bptt_ - 1) / bptt_; }
@@ -27,7 +28,7 @@ class ColumnBatches {
   Segment segment(int64_t index) const;
 
  private:
-  Tensor ids_;
+  TokenIds ids_;
   int64_t batch_;
   int64_t bptt_;
   int64_t column_;  // tokens of one

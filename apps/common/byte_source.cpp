@@ -29,39 +29,55 @@ struct CloseFile {
 };
 using File = std::unique_ptr<std::FILE, CloseFile>;
 
-size_t read_file(std::FILE* file, void* out, size_t size) {
-  const size_t count = std::fread(out, 1, size, file);
-  if (count < size && std::ferror(file)) {
-    throw std::runtime_error(fmt::format("cannot be read: {}", std::strerror(errno)));
-  }
-  return count;
-}
-
-class PlainSource final : public ByteSource {
+class InputFile {
  public:
-  explicit PlainSource(File file) : file_(std::move(file)) {}
-  size_t read(char* out, size_t size) override { return read_file(file_.get(), out, size); }
+  explicit InputFile(File file) : file_(std::move(file)) {}
+  size_t read(void* out, size_t size) {
+    const size_t count = std::fread(out, 1, size, file_.get());
+    if (count < size && std::ferror(file_.get())) {
+      throw std::runtime_error(fmt::format("cannot be read: {}", std::strerror(errno)));
+    }
+    bytes_ += static_cast<int64_t>(count);
+    return count;
+  }
+  void rewind() {
+    std::rewind(file_.get());
+    bytes_ = 0;
+  }
+  int64_t bytes() const { return bytes_; }
 
  private:
   File file_;
+  int64_t bytes_ = 0;
+};
+
+class PlainSource final : public ByteSource {
+ public:
+  explicit PlainSource(InputFile file) : file_(std::move(file)) {}
+  size_t read(char* out, size_t size) override { return file_.read(out, size); }
+  int64_t packed_bytes() const override { return file_.bytes(); }
+
+ private:
+  InputFile file_;
 };
 
 // Packed bytes on their way into a decoder.
 class PackedInput {
  public:
-  explicit PackedInput(File file) : file_(std::move(file)) {}
+  explicit PackedInput(InputFile file) : file_(std::move(file)) {}
   // The number of new bytes at data(); 0 at the end of the file.
-  size_t refill() { return read_file(file_.get(), buffer_.data(), buffer_.size()); }
+  size_t refill() { return file_.read(buffer_.data(), buffer_.size()); }
   uint8_t* data() { return buffer_.data(); }
+  int64_t bytes() const { return file_.bytes(); }
 
  private:
-  File file_;
+  InputFile file_;
   std::array<uint8_t, kInputBytes> buffer_;
 };
 
 class XzSource final : public ByteSource {
  public:
-  explicit XzSource(File file) : input_(std::move(file)) {
+  explicit XzSource(InputFile file) : input_(std::move(file)) {
     if (lzma_stream_decoder(&stream_, kDecoderMemory, LZMA_CONCATENATED) != LZMA_OK) {
       throw std::runtime_error("no memory for the xz decoder");
     }
@@ -75,6 +91,7 @@ class XzSource final : public ByteSource {
     while (!finished_ && stream_.avail_out > 0) decode();
     return size - stream_.avail_out;
   }
+  int64_t packed_bytes() const override { return input_.bytes(); }
 
  private:
   void decode() {
@@ -100,7 +117,7 @@ class XzSource final : public ByteSource {
 
 class GzipSource final : public ByteSource {
  public:
-  explicit GzipSource(File file) : input_(std::move(file)) {
+  explicit GzipSource(InputFile file) : input_(std::move(file)) {
     constexpr int kGzipOnly = 16;
     if (inflateInit2(&stream_, MAX_WBITS + kGzipOnly) != Z_OK) {
       throw std::runtime_error("no memory for the gzip decoder");
@@ -115,6 +132,7 @@ class GzipSource final : public ByteSource {
     while (!finished_ && stream_.avail_out > 0) decode();
     return size - stream_.avail_out;
   }
+  int64_t packed_bytes() const override { return input_.bytes(); }
 
  private:
   bool has_input() {
@@ -153,11 +171,11 @@ Format format_of(std::string_view begin) {
   return begin.substr(0, 2) == "\x1F\x8B" ? Format::gzip : Format::plain;
 }
 
-Format detect_format(const std::string& path, std::FILE* file) {
+Format detect_format(const std::string& path, InputFile& file) {
   std::array<char, 6> begin{};
-  const size_t count = read_file(file, begin.data(), begin.size());
+  const size_t count = file.read(begin.data(), begin.size());
   if (count == 0) throw std::runtime_error("is empty");
-  std::rewind(file);
+  file.rewind();
   const Format format = format_of({begin.data(), count});
   if (path.ends_with(".xz") && format != Format::xz) throw std::runtime_error("is not an xz file");
   if (path.ends_with(".gz") && format != Format::gzip) {
@@ -174,15 +192,16 @@ std::unique_ptr<ByteSource> open_bytes(const std::string& path) {
     throw DataError(path, 0, fmt::format("cannot be opened: {}", std::strerror(errno)));
   }
   try {
-    switch (detect_format(path, file.get())) {
+    InputFile input(std::move(file));
+    switch (detect_format(path, input)) {
       case Format::xz:
-        return std::make_unique<XzSource>(std::move(file));
+        return std::make_unique<XzSource>(std::move(input));
       case Format::gzip:
-        return std::make_unique<GzipSource>(std::move(file));
+        return std::make_unique<GzipSource>(std::move(input));
       case Format::plain:
         break;
     }
-    return std::make_unique<PlainSource>(std::move(file));
+    return std::make_unique<PlainSource>(std::move(input));
   } catch (const std::runtime_error& error) {
     throw DataError(path, 0, error.what());
   }

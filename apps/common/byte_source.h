@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,8 @@ class ByteSource {
   // std::runtime_error with what is wrong with the stream; whoever knows the line makes a DataError
   // of it.
   virtual size_t read(char* out, size_t size) = 0;
+  // How much of the file has been read so far, as it lies on the disk.
+  virtual int64_t packed_bytes() const = 0;
 };
 
 // Unpacks xz and gzip, told by the file's first bytes; a name that ends in .xz or .gz must hold

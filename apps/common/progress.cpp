@@ -43,7 +43,8 @@ std::string format_seconds(double seconds) {
 
 std::string progress_line(std::string_view label, int64_t done, int64_t total,
                           std::string_view text, size_t columns) {
-  const std::string figures = fmt::format("{}/{} {}", done, total, text);
+  const std::string figures =
+      total > 0 ? fmt::format("{}/{} {}", done, total, text) : fmt::format("{} {}", done, text);
   constexpr size_t kAround = 4;  // two brackets, two spaces
   const size_t taken = label.size() + figures.size() + kAround;
   const size_t cells = std::min(kBarCells, columns - std::min(columns, taken));

@@ -13,7 +13,7 @@ namespace sketchgrad::apps {
 std::string format_seconds(double seconds);
 
 // "label [###...] done/total text" in at most `columns` columns: the bar takes what the rest
-// leaves, and is dropped where that is too little.
+// leaves, and is dropped where that is too little. Without a total (0) it stays empty.
 std::string progress_line(std::string_view label, int64_t done, int64_t total,
                           std::string_view text, size_t columns);
 

@@ -15,8 +15,8 @@ std::string joined(const std::deque<std::string>& words) {
   return text;
 }
 
-std::vector<std::string> split_lines(const std::string& text) {
-  std::vector<std::string> lines;
+std::vector<std::string_view> split_lines(std::string_view text) {
+  std::vector<std::string_view> lines;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     lines.push_back(text.substr(begin, end - begin));
@@ -27,8 +27,8 @@ std::vector<std::string> split_lines(const std::string& text) {
 
 }  // namespace
 
-Vocabulary::Vocabulary(const std::vector<std::string>& words) {
-  for (const std::string& word : words) {
+Vocabulary::Vocabulary(const std::vector<std::string_view>& words) {
+  for (const std::string_view word : words) {
     const auto id = static_cast<int32_t>(words_.size());
     const bool added = ids_.emplace(words_.emplace_back(word), id).second;
     check(added, "[vocabulary] the word '{}' stands twice", word);
@@ -69,8 +69,8 @@ Vocabulary Vocabulary::load(const StateDict& state, const std::string& prefix) {
     throw DataError(state.source, 0, fmt::format("tensor \"{}\" holds no words", name));
   }
   try {
-    return Vocabulary(split_lines(
-        std::string(static_cast<const char*>(packed.raw()), static_cast<size_t>(bytes))));
+    return Vocabulary(
+        split_lines({static_cast<const char*>(packed.raw()), static_cast<size_t>(bytes)}));
   } catch (const InvalidArgument& error) {
     throw DataError(state.source, 0, error.what());
   }

@@ -18,7 +18,7 @@ inline constexpr std::string_view kUnknownWord = "<unk>";
 class Vocabulary {
  public:
   // words[id]. Throws InvalidArgument if a word stands twice, or <eos> or <unk> is missing.
-  explicit Vocabulary(const std::vector<std::string>& words);
+  explicit Vocabulary(const std::vector<std::string_view>& words);
   Vocabulary(Vocabulary&&) = default;
   Vocabulary& operator=(Vocabulary&&) = default;
 
@@ -45,14 +45,18 @@ class Vocabulary {
   int32_t unknown_ = 0;
 };
 
-// Calls f(std::string_view) for each token of a line: what stands between ASCII white space.
+// ASCII white space, which stands between words.
+constexpr bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// Calls f(std::string_view) for each token of a text: its words, and kEndOfLine for each '\n'.
 template <class Function>
-void for_each_token(std::string_view line, Function f) {
-  constexpr std::string_view kSpaces = " \t\n\v\f\r";
-  for (size_t begin = line.find_first_not_of(kSpaces); begin != std::string_view::npos;) {
-    const size_t end = line.find_first_of(kSpaces, begin);
-    f(line.substr(begin, end - begin));
-    begin = line.find_first_not_of(kSpaces, end);
+void for_each_token(std::string_view text, Function f) {
+  for (size_t begin = 0; begin < text.size();) {
+    size_t end = begin;
+    while (end < text.size() && !is_space(text[end])) ++end;
+    if (end > begin) f(text.substr(begin, end - begin));
+    if (end < text.size() && text[end] == '\n') f(kEndOfLine);
+    begin = end + 1;
   }
 }
 

@@ -32,7 +32,7 @@ bool score_text(const EvalSettings& settings) {
   const Compute compute(settings.compute);
   TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),
                        compute.device());
-  const Tensor ids = read_text(settings.data, trained.vocabulary);
+  const TokenIds ids = read_text(settings.data, trained.vocabulary);
   const StopSignal stop;
   const auto mean =
       evaluate(trained.model, ColumnBatches(ids, settings.batch, settings.bptt), "eval");

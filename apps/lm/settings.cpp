@@ -11,19 +11,28 @@ const CLI::Range kSize(int64_t{1}, int64_t{1} << 24);
 
 void add_data_options(CLI::App& command, TrainSettings& settings) {
   command
-      .add_option("--train", settings.train,
-                  "training text, a sentence or paragraph a line; plain, .xz or .gz")
+      .add_option(
+          "--train", settings.train,
+          "training text, a sentence or paragraph a line; plain, .xz or .gz. Several files, "
+          "also by several --train, follow each other")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->required();
   command.add_option("--valid", settings.valid, "validation text")->required();
   command.add_option("--test", settings.test, "test text, scored once at the end");
   command
-      .add_option("--vocab-min", settings.vocab_min,
+      .add_option("--vocab-min", settings.vocabulary.min_count,
                   "words that stand fewer times in the training text become <unk>")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command
+      .add_option("--vocab-limit", settings.vocabulary.most_words,
+                  "different words held while counting, about 100 bytes each; beyond, the rarest "
+                  "are dropped")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 30))
+      ->capture_default_str();
   command.add_option("--cache", settings.cache,
-                     "folder for vocabulary and ids; none: no cache [.sketchgrad-cache beside each "
-                     "text]");
+                     "folder for vocabulary and ids; none: ids go to a file in TMPDIR that is gone "
+                     "after the run [.sketchgrad-cache beside each text]");
   command
       .add_option("--valid-limit", settings.valid_limit,
                   "tokens of the validation text that are scored during training; 0: all. The last "
@@ -102,7 +111,7 @@ void complete(TrainSettings& settings) {
 
 nlohmann::json identity_of(const TrainSettings& settings) {
   // How it is validated counts, too: the schedule and the figures of a finished run hang on it.
-  nlohmann::json result = {{"vocab_min", settings.vocab_min},
+  nlohmann::json result = {{"vocab_min", settings.vocabulary.min_count},
                            {"valid_limit", settings.valid_limit},
                            {"eval_batch", settings.eval_batch},
                            {"eval_every", settings.run.eval_every},
@@ -122,6 +131,7 @@ nlohmann::json to_json(const TrainSettings& settings) {
   result.update({{"train", settings.train},
                  {"valid", settings.valid},
                  {"test", settings.test},
+                 {"vocab_limit", settings.vocabulary.most_words},
                  {"threads", settings.run.compute.threads},
                  {"device", settings.run.compute.device},
                  {"precision", settings.run.compute.precision}});

@@ -4,19 +4,21 @@
 #include <nlohmann/json.hpp>
 
 #include <string>
+#include <vector>
 
 #include "sketchgrad/apps/common/options.h"
+#include "sketchgrad/apps/common/word_counter.h"
 #include "sketchgrad/apps/lm/model.h"
 
 namespace sketchgrad::apps::lm {
 
 // What `lm train` is told.
 struct TrainSettings {
-  std::string train;
+  std::vector<std::string> train;  // texts that follow each other
   std::string valid;
   std::string test;   // empty: none
   std::string cache;  // as CachedReader takes it
-  int64_t vocab_min = 1;
+  VocabularyOptions vocabulary;
   int64_t valid_limit = 0;  // tokens of validations during training; 0: all
 
   LanguageModelOptions model;  // its vocabulary comes from the text

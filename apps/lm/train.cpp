@@ -29,19 +29,24 @@ constexpr int64_t kReadEvery = 50;
 
 struct Texts {
   TrainingText train;
-  Tensor valid;
-  Tensor test;  // undefined without a test text
+  TokenIds valid;
+  TokenIds test;  // empty without a test text
 };
 
 Texts read_texts(const TrainSettings& settings) {
   const CachedReader reader(settings.cache, say);
-  Texts texts{reader.read_training_text(settings.train, settings.vocab_min), {}, {}};
+  Texts texts{reader.read_training_text(settings.train, settings.vocabulary), {}, {}};
+  if (texts.train.most_dropped > 0) {
+    say(
+        fmt::format("more than --vocab-limit {} different words: of those dropped while counting, "
+                    "none stood more than {} times",
+                    settings.vocabulary.most_words, texts.train.most_dropped));
+  }
   const Vocabulary& vocabulary = texts.train.vocabulary;
   texts.valid = reader.read_text(settings.valid, vocabulary);
   if (!settings.test.empty()) texts.test = reader.read_text(settings.test, vocabulary);
   say(fmt::format("{} words; tokens: {} training, {} validation, {} test", vocabulary.size(),
-                  texts.train.ids.numel(), texts.valid.numel(),
-                  texts.test.defined() ? texts.test.numel() : 0));
+                  texts.train.ids.size(), texts.valid.size(), texts.test.size()));
   return texts;
 }
 
@@ -64,8 +69,7 @@ LanguageModelOptions model_options(const TrainSettings& settings, const Vocabula
 std::vector<int64_t> word_counts(const TrainSettings& settings, const TrainingText& text) {
   if (!needs_counts(settings.model.softmax)) return {};
   std::vector<int64_t> counts(static_cast<size_t>(text.vocabulary.size()));
-  const int32_t* const ids = text.ids.data<int32_t>();
-  for (int64_t i = 0; i < text.ids.numel(); ++i) ++counts[static_cast<size_t>(ids[i])];
+  for (const int32_t id : text.ids.all()) ++counts[static_cast<size_t>(id)];
   for (int64_t& count : counts) count = std::max<int64_t>(count, 1);
   return counts;
 }
@@ -107,23 +111,13 @@ json identity(const TrainSettings& settings, const Texts& texts,
   json result = identity_of(settings);
   result["vocabulary"] = options.vocabulary;
   result["text_checksum"] =
-      ContentHash()
-          .add(texts.train.vocabulary.checksum())
-          .add(texts.train.ids.raw(), static_cast<size_t>(texts.train.ids.bytes()))
-          .text();
-  result["valid_checksum"] =
-      ContentHash().add(texts.valid.raw(), static_cast<size_t>(texts.valid.bytes())).text();
+      ContentHash().add(texts.train.vocabulary.checksum()).add(texts.train.ids.checksum()).text();
+  result["valid_checksum"] = ContentHash().add(texts.valid.checksum()).text();
   return result;
 }
 
 int64_t total_steps(const TrainSettings& settings, const ColumnBatches& train) {
   return settings.steps > 0 ? settings.steps : settings.epochs * train.segments();
-}
-
-ColumnBatches validation_batches(const TrainSettings& settings, const Tensor& valid) {
-  const int64_t limit = settings.valid_limit;
-  const bool whole = limit == 0 || limit >= valid.numel();
-  return ColumnBatches(whole ? valid : valid.rows(0, limit), settings.eval_batch, settings.bptt);
 }
 
 json to_json(const PhaseSeconds& seconds) {
@@ -183,7 +177,7 @@ std::optional<Scores> score(const TrainSettings& settings, const Texts& texts, L
     if (!mean) return std::nullopt;
     scores.valid = mean->value();
   }
-  if (texts.test.defined()) {
+  if (texts.test.size() > 0) {
     const auto mean =
         evaluate(model, ColumnBatches(texts.test, settings.eval_batch, settings.bptt), "test");
     if (!mean) return std::nullopt;
@@ -271,7 +265,8 @@ TrainOutcome train(TrainSettings settings) {
   add_parameters(optimizer, model, settings);
 
   LanguageModelTask task(model, texts.train.vocabulary, train_batches,
-                         validation_batches(settings, texts.valid),
+                         ColumnBatches(texts.valid, settings.eval_batch, settings.bptt,
+                                       /*limit=*/settings.valid_limit),
                          identity(settings, texts, options));
   MetricsLog metrics;
   Trainer trainer(task, optimizer, *schedule,

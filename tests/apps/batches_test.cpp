@@ -8,10 +8,10 @@
 namespace sketchgrad::apps {
 namespace {
 
-Tensor counting(int64_t count) {
+TokenIds counting(int64_t count) {
   std::vector<int32_t> ids(static_cast<size_t>(count));
   std::iota(ids.begin(), ids.end(), 0);
-  return Tensor::from(ids, {count}, {Category::data, "ids"});
+  return TokenIds(Tensor::from(ids, {count}, {Category::data, "ids"}));
 }
 
 TEST_CASE("batches: columns side by side, targets one later, a short last segment") {
@@ -35,9 +35,27 @@ TEST_CASE("batches: segments that fit exactly") {
   CHECK(batches.segment(1).targets.to_vector<int32_t>() == std::vector<int32_t>{5, 6, 7, 8});
 }
 
+TEST_CASE("batches: of the first tokens only") {
+  const ColumnBatches limited(counting(100), 2, 4, /*limit=*/15);
+  const ColumnBatches alone(counting(15), 2, 4);
+  REQUIRE(limited.segments() == alone.segments());
+  CHECK(limited.segment(0).inputs.to_vector<int32_t>() ==
+        alone.segment(0).inputs.to_vector<int32_t>());
+  CHECK(ColumnBatches(counting(15), 2, 4, 16).targets() == alone.targets());
+}
+
+TEST_CASE("batches: only a segment is copied") {
+  const TokenIds ids = counting(1'000'000);
+  const int64_t before = allocator().current().total;
+  const ColumnBatches batches(ids, 10, 7);
+  const Segment segment = batches.segment(3);
+  CHECK(allocator().current().total - before == 2 * 7 * 10 * 4);
+}
+
 TEST_CASE("batches: too little text is refused") {
   CHECK_THROWS_AS(ColumnBatches(counting(5), 3, 4), InvalidArgument);
   CHECK_THROWS_AS(ColumnBatches(counting(5), 0, 4), InvalidArgument);
+  CHECK_THROWS_AS(ColumnBatches(counting(50), 3, 4, /*limit=*/5), InvalidArgument);
   CHECK_THROWS_AS(ColumnBatches(counting(5), 1, 4).segment(1), InvalidArgument);
 }
 

@@ -55,14 +55,14 @@ TEST_CASE("lm program: help") {
   const CommandResult train = run.lm("train --help");
   CHECK(train.code == 0);
   for (const char* flag :
-       {"--train",   "--valid",   "--test",          "--vocab-min",     "--embedding-dim",
-        "--hidden",  "--layers",  "--projection",    "--dropout",       "--tie",
-        "--bptt",    "--batch",   "--epochs",        "--steps",         "--optimizer",
-        "--moment1", "--moment2", "--learning-rate", "--schedule",      "--clip",
-        "--seed",    "--threads", "--device",        "--precision",     "--checkpoint",
-        "--resume",  "--report",  "--metrics",       "--sketch-tables", "--config",
-        "--cache",   "--softmax", "--samples",       "--sampler",       "--cutoffs",
-        "--lsh-bits"}) {
+       {"--train",    "--valid",      "--test",          "--vocab-min",     "--embedding-dim",
+        "--hidden",   "--layers",     "--projection",    "--dropout",       "--tie",
+        "--bptt",     "--batch",      "--epochs",        "--steps",         "--optimizer",
+        "--moment1",  "--moment2",    "--learning-rate", "--schedule",      "--clip",
+        "--seed",     "--threads",    "--device",        "--precision",     "--checkpoint",
+        "--resume",   "--report",     "--metrics",       "--sketch-tables", "--config",
+        "--cache",    "--softmax",    "--samples",       "--sampler",       "--cutoffs",
+        "--lsh-bits", "--vocab-limit"}) {
     CAPTURE(flag);
     CHECK(train.output.find(flag) != std::string::npos);
   }
@@ -117,6 +117,47 @@ TEST_CASE("lm program: trains by a named config, then scores and generates") {
   CHECK(text.code == 0);
   CHECK(text.output.starts_with("w1 w2"));
   check_error(run.lm(run.small() + " --steps 5 --checkpoint " + checkpoint), 2, "--resume");
+}
+
+TEST_CASE("lm program: several training texts are one") {
+  const Run run;
+  const std::string text = generated_text(200, 40, 5);
+  const size_t end = text.find('\n', text.size() / 2) + 1;
+  const std::string whole = run.folder.file("whole", text);
+  const std::string first = run.folder.file("first", text.substr(0, end));
+  const std::string second = run.folder.file("second.gz", gzip(text.substr(end)));
+  const std::string rest = " --valid " + (run.folder / "valid") + " --cache none --vocab-min 2" +
+                           " --embedding-dim 8 --hidden 8 --layers 1 --bptt 5 --batch 4";
+  const auto train = [&](const std::string& arguments) {
+    return run.lm("train" + rest + " " + arguments);
+  };
+  const std::string report = run.folder / "report.json";
+  const std::string checkpoint = " --checkpoint " + (run.folder / "run");
+  REQUIRE(train("--steps 3 --train " + whole + checkpoint).code == 0);
+  // It goes on only where the training text is the same.
+  const std::string resumed = " --resume --report " + report + checkpoint;
+  CHECK(train("--steps 4 --train " + first + " " + second + resumed).code == 0);
+  CHECK(train("--steps 5 --train " + first + " --train=" + second + resumed).code == 0);
+  CHECK(nlohmann::json::parse(read_whole(report))["train"] == nlohmann::json{first, second});
+  const std::string config =
+      run.folder.file("c.toml", "train = [\"" + first + "\", \"" + second + "\"]\n");
+  CHECK(train("--steps 6 --config " + config + resumed).code == 0);
+  check_error(train("--steps 7 --train " + second + " " + first + resumed), 2, "text_checksum");
+  check_error(train("--steps 7 --train " + first + " /nowhere " + second), 1, "/nowhere");
+  const std::string bad = run.folder.file("bad", std::string("a\n\0", 3));
+  check_error(train("--steps 7 --train " + first + " " + bad + " " + second), 1, bad + ":2");
+}
+
+TEST_CASE("lm program: tells of words that were dropped, from the cache, too") {
+  const Run run;
+  const std::string cached = run.small() + " --steps 1 --cache " + (run.folder / "cache");
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const CommandResult result = run.lm(cached + " --vocab-limit 10");
+    CAPTURE(result.output);
+    CHECK(result.code == 0);
+    CHECK(result.output.find("more than --vocab-limit 10 different words") != std::string::npos);
+  }
+  CHECK(run.lm(cached).output.find("--vocab-limit") == std::string::npos);
 }
 
 TEST_CASE("lm program: a report that cannot be written is refused before training") {

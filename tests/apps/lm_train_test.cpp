@@ -24,7 +24,7 @@ struct Fixture {
   Fixture() {
     // An emulated GPU is slow.
     const uint32_t words = test::kTestDevice == kCpu ? 1500 : 200;
-    settings.train = folder.file("train", generated_text(900, words, 1));
+    settings.train = {folder.file("train", generated_text(900, words, 1))};
     settings.valid = folder.file("valid", generated_text(60, words, 2));
     settings.test = folder.file("test", generated_text(60, words, 3));
     settings.cache = folder / "cache";
@@ -256,7 +256,7 @@ TEST_CASE("lm train: every softmax learns, and what it has learned is scored") {
       }
       const StateDict state = fixture.trained(settings, name + (tie ? " tied" : ""));
       TrainedModel trained(state, test::kTestDevice);
-      const Tensor ids = read_text(settings.test, trained.vocabulary);
+      const TokenIds ids = read_text(settings.test, trained.vocabulary);
       const auto mean = evaluate(trained.model, ColumnBatches(ids, 10, 12), "test");
       REQUIRE(mean);
       CHECK(perplexity(mean->value()) < 0.9 * static_cast<double>(trained.vocabulary.size()));
@@ -299,12 +299,12 @@ TEST_CASE("lm: a checkpoint scores and generates the same every time") {
   Fixture fixture;
   const StateDict state = fixture.trained(fixture.settings, "run");
   TrainedModel trained(state, test::kTestDevice);
-  const Tensor ids = read_text(fixture.settings.test, trained.vocabulary);
+  const TokenIds ids = read_text(fixture.settings.test, trained.vocabulary);
   const auto small = evaluate(trained.model, ColumnBatches(ids, 10, 12), "test");
   const auto large = evaluate(trained.model, ColumnBatches(ids, 10, 5), "test");
   REQUIRE(small);
   REQUIRE(large);
-  CHECK(small->examples == (ids.numel() / 10 - 1) * 10);
+  CHECK(small->examples == (ids.size() / 10 - 1) * 10);
   // Segments only cut the work.
   CHECK(small->value() == doctest::Approx(large->value()).epsilon(1e-5));
 

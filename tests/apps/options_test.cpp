@@ -104,6 +104,25 @@ TEST_CASE("config: settings from files, flags win") {
   CHECK(parsed({"--config", file, "--config", second}).model.hidden == 13);
 }
 
+TEST_CASE("options: several training texts, by one flag or several") {
+  const auto train = [](const std::vector<std::string>& arguments) {
+    lm::TrainSettings settings;
+    CLI::App command("train", "train");
+    lm::add_options(command, settings);
+    parse(command, expand_config(arguments, command, "lm"));
+    return settings.train;
+  };
+  using Texts = std::vector<std::string>;
+  CHECK(train({"--train", "a", "b", "--valid", "v", "--train=c"}) == Texts{"a", "b", "c"});
+  const TemporaryFolder folder;
+  const std::string two = "--config=" + folder.file("a", "valid = \"v\"\ntrain = [\"a\", \"b\"]\n");
+  CHECK(train({two, "--batch", "4"}) == Texts{"a", "b"});
+  // Whoever wins replaces all of them.
+  CHECK(train({two, "--config", folder.file("b", "train = \"c\"\n")}) == Texts{"c"});
+  CHECK(train({"--train", "d", two}) == Texts{"d"});
+  CHECK(train({"--train=d", two, "--train=e"}) == Texts{"d", "e"});
+}
+
 TEST_CASE("config: mistakes in files are told") {
   const TemporaryFolder folder;
   CHECK_THROWS_WITH_AS(parsed({"--config=" + folder.file("a", "# sizes\nhiden = 12\n")}),

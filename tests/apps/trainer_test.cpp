@@ -36,7 +36,7 @@ struct FailingAdam {
 class Task final : public TrainingTask {
  public:
   explicit Task(const TemporaryFolder& folder)
-      : text_(read_training_text(folder.file("text", generated_text(80, 30)), 0)),
+      : text_(read_training_text({folder.file("text", generated_text(80, 30))}, {})),
         model_({.vocabulary = text_.vocabulary.size(),
                 .embedding_dim = 6,
                 .hidden = 5,

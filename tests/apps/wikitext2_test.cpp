@@ -17,11 +17,11 @@ TEST_CASE("WikiText-2: tokens and vocabulary as usual") {
     MESSAGE("SKIPPED: there is no " << folder << "train.txt.xz; set SKETCHGRAD_DATA");
     return;
   }
-  const TrainingText train = read_training_text(folder + "train.txt.xz", 1);
-  CHECK(train.ids.numel() == 2'088'628);
+  const TrainingText train = read_training_text({folder + "train.txt.xz"}, {});
+  CHECK(train.ids.size() == 2'088'628);
   CHECK(train.vocabulary.size() == 33'278);
-  CHECK(read_text(folder + "valid.txt.xz", train.vocabulary).numel() == 217'646);
-  CHECK(read_text(folder + "test.txt.xz", train.vocabulary).numel() == 245'569);
+  CHECK(read_text(folder + "valid.txt.xz", train.vocabulary).size() == 217'646);
+  CHECK(read_text(folder + "test.txt.xz", train.vocabulary).size() == 245'569);
   CHECK(train.vocabulary.word(0) == "the");
 }
 
