@@ -29,20 +29,19 @@ std::vector<std::string_view> split_lines(std::string_view text) {
 
 Vocabulary::Vocabulary(const std::vector<std::string_view>& words) {
   for (const std::string_view word : words) {
-    const auto id = static_cast<int32_t>(words_.size());
-    const bool added = ids_.emplace(words_.emplace_back(word), id).second;
-    check(added, "[vocabulary] the word '{}' stands twice", word);
+    const size_t id = ids_.insert(words_.emplace_back(word));
+    check(id == words_.size() - 1, "[vocabulary] the word '{}' stands twice", word);
   }
   for (const std::string_view word : {kEndOfLine, kUnknownWord}) {
     check(contains(word), "[vocabulary] {} is missing", word);
   }
-  end_of_line_ = ids_.at(kEndOfLine);
-  unknown_ = ids_.at(kUnknownWord);
+  end_of_line_ = static_cast<int32_t>(ids_.find(kEndOfLine));
+  unknown_ = static_cast<int32_t>(ids_.find(kUnknownWord));
 }
 
 int32_t Vocabulary::id(std::string_view word) const {
-  const auto entry = ids_.find(word);
-  return entry == ids_.end() ? unknown_ : entry->second;
+  const size_t id = ids_.find(word);
+  return id == WordTable::kNone ? unknown_ : static_cast<int32_t>(id);
 }
 
 uint64_t Vocabulary::checksum() const { return ContentHash().add(joined(words_)).value(); }

@@ -4,9 +4,9 @@
 #include <deque>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "sketchgrad/apps/common/word_table.h"
 #include "sketchgrad/framework/checkpoint.h"
 
 namespace sketchgrad::apps {
@@ -24,7 +24,7 @@ class Vocabulary {
 
   int64_t size() const { return static_cast<int64_t>(words_.size()); }
   const std::string& word(int32_t id) const { return words_[static_cast<size_t>(id)]; }
-  bool contains(std::string_view word) const { return ids_.contains(word); }
+  bool contains(std::string_view word) const { return ids_.find(word) != WordTable::kNone; }
   // That of <unk> for a word that is not here.
   int32_t id(std::string_view word) const;
   int32_t end_of_line() const { return end_of_line_; }
@@ -39,8 +39,8 @@ class Vocabulary {
   static Vocabulary load(const StateDict& state, const std::string& prefix);
 
  private:
-  std::deque<std::string> words_;  // never moves a word, which the keys below look at
-  std::unordered_map<std::string_view, int32_t> ids_;
+  std::deque<std::string> words_;  // never moves a word, which the table refers to
+  WordTable ids_;
   int32_t end_of_line_ = 0;
   int32_t unknown_ = 0;
 };

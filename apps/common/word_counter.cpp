@@ -7,11 +7,11 @@ namespace sketchgrad::apps {
 
 void BlockWords::count(std::string_view block) {
   words_.clear();
-  places_.clear();
-  for_each_token(block, [&](std::string_view text) {
-    const auto [place, is_new] = places_.emplace(text, words_.size());
-    if (is_new) words_.push_back({text, 0});
-    ++words_[place->second].count;
+  counts_.clear();
+  for_each_token(block, [&](std::string_view word) {
+    const size_t i = words_.insert(word);
+    if (i == counts_.size()) counts_.push_back(0);
+    ++counts_[i];
   });
 }
 
@@ -21,14 +21,15 @@ WordCounter::WordCounter(const VocabularyOptions& options) : options_(options) {
 }
 
 void WordCounter::add(const BlockWords& block) {
-  for (const BlockWords::Word& word : block.words()) {
-    tokens_ += word.count;
-    auto entry = entries_.find(word.text);
+  for (size_t i = 0; i < block.size(); ++i) {
+    auto entry = entries_.find(block.word(i));
     if (entry == entries_.end()) {
       if (static_cast<int64_t>(entries_.size()) == options_.most_words) drop_rarest();
-      entry = entries_.emplace(std::string(word.text), Entry{0, most_dropped_, appeared_++}).first;
+      entry =
+          entries_.emplace(std::string(block.word(i)), Entry{0, most_dropped_, appeared_++}).first;
     }
-    entry->second.count += word.count;
+    entry->second.count += block.count_of(i);
+    tokens_ += block.count_of(i);
   }
 }
 

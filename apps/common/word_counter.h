@@ -23,15 +23,13 @@ class BlockWords {
  public:
   // Forgets what it held. As `for_each_token`.
   void count(std::string_view block);
-  struct Word {
-    std::string_view text;
-    int64_t count;
-  };
-  const std::vector<Word>& words() const { return words_; }
+  size_t size() const { return words_.size(); }
+  std::string_view word(size_t i) const { return words_.word(i); }
+  int64_t count_of(size_t i) const { return counts_[i]; }
 
  private:
-  std::vector<Word> words_;
-  std::unordered_map<std::string_view, size_t> places_;
+  WordTable words_;
+  std::vector<int64_t> counts_;
 };
 
 // Counts the words of a text whose blocks come in order.

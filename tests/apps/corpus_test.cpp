@@ -252,6 +252,29 @@ TEST_CASE("corpus: a full disk is IoError, and leaves nothing half-written") {
   CHECK(reader.read_training_text({path}, {}).ids.size() * 4 > 80'000);
 }
 
+TEST_CASE("word table: places in order of insertion, also after clearing") {
+  WordTable table;
+  CHECK(table.find("a") == WordTable::kNone);
+  std::vector<std::string> words;
+  for (int i = 0; i < 3000; ++i) words.push_back("w" + std::to_string(i * 7919));
+  for (const size_t count : {3000, 10, 2000}) {
+    CAPTURE(count);
+    table.clear();
+    bool right = true;
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      for (size_t i = 0; i < count; ++i) right = right && table.insert(words[i]) == i;
+    }
+    for (size_t i = 0; i < words.size(); ++i) {
+      right = right && table.find(words[i]) == (i < count ? i : WordTable::kNone);
+    }
+    CHECK(right);
+    CHECK(table.size() == count);
+    CHECK(table.word(5) == words[5]);
+  }
+  CHECK(table.insert("") == 2000);
+  CHECK(table.find("") == 2000);
+}
+
 TEST_CASE("lossy counting: drops only rare words, and counts the others nearly right") {
   const std::string text = wild_text(5, 200'000);
   std::map<std::string, int64_t> counts;
