@@ -69,7 +69,13 @@ LanguageModelOptions model_options(const TrainSettings& settings, const Vocabula
 std::vector<int64_t> word_counts(const TrainSettings& settings, const TrainingText& text) {
   if (!needs_counts(settings.model.softmax)) return {};
   std::vector<int64_t> counts(static_cast<size_t>(text.vocabulary.size()));
-  for (const int32_t id : text.ids.all()) ++counts[static_cast<size_t>(id)];
+  for (const int32_t id : text.ids.all()) {
+    // Nobody has looked at ids from a cache yet.
+    check(id >= 0 && id < text.vocabulary.size(),
+          "[ids] id {} of the training text is none of {} words: its --cache is damaged", id,
+          text.vocabulary.size());
+    ++counts[static_cast<size_t>(id)];
+  }
   for (int64_t& count : counts) count = std::max<int64_t>(count, 1);
   return counts;
 }
