@@ -4,11 +4,11 @@
 
 namespace sketchgrad {
 
-// Gradient of a table [table_rows, D] of which few rows were used; a vector has D = 1. Storage is proportional to the rows touched.
-// Coalesced: ids strictly increasing. Otherwise an id may stand several times; the gradient of a
-// row is the sum of its entries. On CUDA the host does not wait to know how many rows coalescing
-// has left: entries behind the last one have the id -1 and the value 0. Before that, too, an entry
-// with the id -1 (padding) is of no row there.
+// Gradient of a table [table_rows, D] of which few rows were used; a vector has D = 1. Storage is
+// proportional to the rows touched. Coalesced: ids strictly increasing. Otherwise an id may stand
+// several times; the gradient of a row is the sum of its entries. On CUDA the host does not wait to
+// know how many rows coalescing has left: entries behind the last one have the id -1 and the value
+// 0. Before that, too, an entry with the id -1 (padding) is of no row there.
 struct RowSparse {
   int64_t table_rows = 0;
   Tensor ids;     // int32 [K], each in [0, table_rows); on the device of the values

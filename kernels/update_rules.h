@@ -45,8 +45,8 @@ struct MomentumRule {
 
 // Adagrad (Duchi et al. 2011: v <- v + g^2) and RMSprop (Tieleman & Hinton 2012: v an average of
 // g^2): w - lr g / (sqrt(initial + v) + epsilon). `initial` is what Adagrad's v begins with, kept
-// apart from it so that no memory has to hold it for every row. As in PyTorch epsilon stands outside the root; the
-// count-sketch paper's Algorithm 3 has it inside.
+// apart from it so that no memory has to hold it for every row. As in PyTorch epsilon stands
+// outside the root; the count-sketch paper's Algorithm 3 has it inside.
 struct RootScaledRule {
   float learning_rate;
   float epsilon;
