@@ -182,6 +182,38 @@ class Run(GpuScriptTest):
         self.assertEqual(2, refused.returncode)
         self.assertRegex(refused.stdout, r"^torch_kernels.py: error: .*--dim 4, not 256\n$")
 
+    @unittest.skipUnless(importlib.util.find_spec("torch"), "no PyTorch")
+    def test_language_models_of_pytorch_learn_with_each_softmax(self):
+        text = self.folder / "text"
+        text.write_text((" ".join(map(str, range(50))) + "\n") * 10)
+        written = self.folder / "report.json"
+
+        def train(*arguments):
+            return self.call(sys.executable, TOOLS / "peers/torch_lm.py", "--train", text,
+                             "--embedding-dim=8", "--hidden=16", "--projection=8", "--layers=1",
+                             "--dropout=0", "--bptt=10", "--batch=4", "--learning-rate=0.03",
+                             "--report", written, *arguments)
+
+        unused = {"samples": None, "cutoffs": None, "division": None}
+        for softmax, flags, settings in (
+                ("full", [], unused),
+                ("sampled", ["--samples=49"], {**unused, "samples": 49}),
+                ("adaptive", ["--cutoffs=5,9,12"], {"samples": None, "cutoffs": [5, 9, 12],
+                                                    "division": 4})):
+            process = train(f"--softmax={softmax}", *flags, "--steps=150")
+            self.assertEqual(0, process.returncode, process.stdout)
+            report = json.loads(written.read_text())
+            self.assertEqual({**report["settings"], **settings, "softmax": softmax,
+                              "sparse_embedding": softmax == "sampled"}, report["settings"])
+            self.assertLess(report["last_loss"], 2.5, softmax)  # at first: 3.8
+            self.assertGreater(report["cpu_seconds_per_step"], 0)
+        for flags, problem in ((["--softmax=sampled"], "--samples must be .*, which is 51"),
+                               (["--softmax=adaptive"], "--softmax adaptive needs --cutoffs"),
+                               (["--cutoffs=5"], "--cutoffs needs --softmax adaptive")):
+            refused = train(*flags)
+            self.assertEqual(2, refused.returncode)
+            self.assertRegex(refused.stdout, f"^torch_lm.py: error: {problem}\n$")
+
     def test_a_failure_under_the_sanitizer_fails(self):
         self.with_gpu()
         self.script(self.path / "compute-sanitizer", "exit 99")
