@@ -76,7 +76,7 @@ if [[ -e $output ]]; then
   [[ -d $output ]] || fail "'$output' is no folder"
   [[ -z $(ls -A -- "$output") || -e $output/COMMIT ]] ||
     fail "'$output' holds something else than a bundle"
-  (cd -- "$output" && rm -rf -- tests tools apps lib run.sh COMMIT)
+  (cd -- "$output" && rm -rf -- tests tools apps lib golden run.sh COMMIT)
 fi
 mkdir -p -- "$output"/{tests,tools,apps,lib}
 
@@ -85,6 +85,8 @@ git describe --always --abbrev=40 --dirty >"$output/COMMIT" 2>/dev/null ||
 cp -- tools/gpu_run.sh "$output/run.sh"
 mkdir -p -- "$output/tools/peers"
 cp -- tools/peers/*.py "$output/tools/peers/"
+mkdir -p -- "$output/golden"  # what the tests of layers compare with
+cp -- tests/golden/*.json "$output/golden/"
 
 # Of the C library and the driver only the machine's own work; cuBLAS and cuDNN are too large.
 left_out='^(linux-vdso|ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|cuda|nvidia-.*))\.so'
@@ -99,7 +101,7 @@ done | sort -u | while read -r name path; do
 done
 
 # Packed, since oneDNN alone is 38 MiB; run.sh unpacks them.
-find "$output/lib" -type f -size +4M -exec gzip --best --no-name -- {} +
+find "$output"/{lib,tests,tools,apps} -type f -size +4M -exec gzip --best --no-name -- {} +
 
 bytes=$(find "$output" -type f -printf '%s\n' | awk '{sum += $1} END {printf "%d", sum}')
 mib=$(awk -v bytes="$bytes" 'BEGIN {printf "%.1f", bytes / 1048576}')

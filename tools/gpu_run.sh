@@ -64,6 +64,7 @@ done
 [[ -n $results ]] || die "--results takes a folder"
 [[ -d $root ]] || die "there is no folder '$root'"
 root=$(realpath -- "$root")
+if [[ -d $root/golden ]]; then export SKETCHGRAD_GOLDEN=$root/golden; fi  # a bundle's
 if [[ -z $commit ]]; then
   commit=unknown
   [[ ! -r $root/COMMIT ]] || commit=$(<"$root/COMMIT")
@@ -80,12 +81,13 @@ cudnn=(libcudnn.so.9 libcudnn_graph.so.9 libcudnn_ops.so.9 libcudnn_cnn.so.9 lib
 library_path=${LD_LIBRARY_PATH:-}
 missing_libraries=()
 
-# Large libraries travel packed.
+# Large libraries and programs travel packed.
 unpack_libraries() {
   local packed
-  for packed in "$root"/lib/*.gz; do
+  for packed in "$root"/{lib,tests,tools,apps}/*.gz; do
     [[ -e $packed && ! -e ${packed%.gz} ]] || continue
     gzip -dc -- "$packed" >"${packed%.gz}.part"
+    chmod --reference="$packed" -- "${packed%.gz}.part"
     mv -- "${packed%.gz}.part" "${packed%.gz}"
   done
 }
@@ -236,6 +238,7 @@ run_program() {
 run_tests() {
   local program name problem
   for program in "$root"/tests/gpu_*; do
+    [[ $program != *.gz ]] || continue  # unpacked beside it
     [[ -f $program && -x $program ]] || continue
     name=$(basename -- "$program")
     problem=$(loader_problem "$program")

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <random>
@@ -115,9 +116,13 @@ inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// The cases of tests/golden/<name>.json.
+// The cases of tests/golden/<name>.json. SKETCHGRAD_GOLDEN in the environment names another folder,
+// for programs far from their sources.
 inline nlohmann::json golden_cases(const std::string& name) {
-  const std::string path = std::string(SKETCHGRAD_SOURCE_DIR) + "/tests/golden/" + name + ".json";
+  const char* const folder = std::getenv("SKETCHGRAD_GOLDEN");
+  const std::string path =
+      (folder != nullptr ? folder : std::string(SKETCHGRAD_SOURCE_DIR) + "/tests/golden") + "/" +
+      name + ".json";
   std::ifstream file(path);
   if (!file) throw Error("cannot open " + path);
   return nlohmann::json::parse(file).at("cases");

@@ -279,12 +279,13 @@ class Bundle(GpuScriptTest):
         (self.root / "tests/gpu_old").unlink()
         (self.output / "notes").write_text("mine")
         self.assertEqual(0, self.bundle().returncode)
-        self.assertEqual({"tests", "tools", "apps", "lib", "run.sh", "COMMIT", "notes"},
+        self.assertEqual({"tests", "tools", "apps", "lib", "golden", "run.sh", "COMMIT", "notes"},
                          set(os.listdir(self.output)))
         self.assertEqual(["gpu_a"], os.listdir(self.output / "tests"))
         self.assertTrue((self.output / "apps/lm").is_file())
         self.assertEqual({"torch_lm.py", "torch_kernels.py"},
                          set(os.listdir(self.output / "tools/peers")))
+        self.assertIn("lstm.json", os.listdir(self.output / "golden"))
         ran = self.call(self.output / "run.sh", "--results", self.results)
         self.assertEqual(0, ran.returncode, ran.stdout)
         results = json.loads((self.results / "results.json").read_text())
@@ -302,7 +303,7 @@ class Bundle(GpuScriptTest):
 
     def test_too_much_fails_with_its_size(self):
         with open(self.root / "tests/gpu_a", "wb") as program:
-            program.truncate(61 << 20)
+            program.write(os.urandom(61 << 20))  # nothing that gzip makes smaller
         packed = self.bundle()
         self.assertEqual(1, packed.returncode)
         self.assertRegex(packed.stdout, r"has 6\d\.\d MiB, more than 60")
