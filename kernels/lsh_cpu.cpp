@@ -40,10 +40,9 @@ struct CollisionPiece {
       for (int64_t c = 0; c < count; ++c) same[c] |= codes[c] == code ? 1 : 0;
     }
   }
-  // As integer_power and any_of: combine(result, base) where the exponent has a bit.
-  template <class Combine, class Double>
-  void by_squaring(int exponent, float neutral, int64_t count, const Combine& combine,
-                   const Double& twice) {
+  // all_of and any_of, by their step and its neutral element.
+  template <class Combine>
+  void by_squaring(int exponent, float neutral, int64_t count, const Combine& combine) {
     std::fill_n(result, count, neutral);
     for (; exponent > 0; exponent >>= 1) {
       if (exponent & 1) {
@@ -51,7 +50,7 @@ struct CollisionPiece {
         for (int64_t c = 0; c < count; ++c) result[c] = combine(result[c], base[c]);
       }
 #pragma omp simd
-      for (int64_t c = 0; c < count; ++c) base[c] = twice(base[c]);
+      for (int64_t c = 0; c < count; ++c) base[c] = combine(base[c], base[c]);
     }
   }
   void find_probabilities(const float* dots, const float* row_norms, float norm, int tables,
@@ -60,13 +59,9 @@ struct CollisionPiece {
     for (int64_t c = 0; c < count; ++c) {
       base[c] = simhash_agreement(cosine_of(dots[c], norm * row_norms[c]));
     }
-    by_squaring(
-        bits, 1.0f, count, [](float all, float p) { return all * p; },
-        [](float p) { return p * p; });
+    by_squaring(bits, 1.0f, count, [](float p, float q) { return both_happen(p, q); });
     std::copy_n(result, count, base);
-    by_squaring(
-        tables, 0.0f, count, [](float any, float p) { return any + (p - any * p); },
-        [](float p) { return p + (p - p * p); });
+    by_squaring(tables, 0.0f, count, [](float p, float q) { return either_happens(p, q); });
   }
 };
 

@@ -26,22 +26,25 @@ SG_HD float simhash_agreement(float cosine) {
   return cosine < 0.0f ? angle : 1.0f - angle;
 }
 
-SG_HD float integer_power(float base, int exponent) {
+// Of independent events with probabilities p and q; the second without the cancellation of
+// 1 - (1 - p) (1 - q).
+SG_HD float both_happen(float p, float q) { return p * q; }
+SG_HD float either_happens(float p, float q) { return p + (q - p * q); }
+
+// That `count` events of probability p all happen, or any of them, by squaring.
+SG_HD float all_of(float p, int count) {
   float result = 1.0f;
-  for (; exponent > 0; exponent >>= 1) {
-    if (exponent & 1) result *= base;
-    base *= base;
+  for (; count > 0; count >>= 1) {
+    if (count & 1) result = both_happen(result, p);
+    p = both_happen(p, p);
   }
   return result;
 }
-
-// That one of `count` independent events of probability p happens, without the cancellation of
-// 1 - (1 - p)^count.
 SG_HD float any_of(float p, int count) {
   float result = 0.0f;
   for (; count > 0; count >>= 1) {
-    if (count & 1) result = result + (p - result * p);
-    p = p + (p - p * p);
+    if (count & 1) result = either_happens(result, p);
+    p = either_happens(p, p);
   }
   return result;
 }
@@ -50,7 +53,7 @@ SG_HD float cosine_of(float dot, float norms) { return norms > 0.0f ? dot / norm
 
 // Of two vectors: that some of `tables` codes of `bits` bits is the same.
 SG_HD float simhash_collision(float dot, float norms, int tables, int bits) {
-  return any_of(integer_power(simhash_agreement(cosine_of(dot, norms)), bits), tables);
+  return any_of(all_of(simhash_agreement(cosine_of(dot, norms)), bits), tables);
 }
 // Below it a collision is taken for as likely: what little is lost is worth less than the noise of
 // huge weights.

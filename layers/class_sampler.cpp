@@ -63,6 +63,8 @@ void ClassSampler::make_alias_table(const ClassSamplerOptions& options) {
     share.push_back(std::pow(static_cast<double>(count), options.power));
     total += share.back();
   }
+  check(std::isfinite(total) && total > 0, "[{}] counts to the power of {} add up to {}", name_,
+        options.power, total);
   std::vector<int32_t> small, large;
   for (size_t k = 0; k < share.size(); ++k) {
     probabilities_.data<float>()[k] = static_cast<float>(share[k] / total);

@@ -69,7 +69,15 @@ LshIndex::LshIndex(const std::string& name, int64_t rows, int64_t dim, const Lsh
   codes_ = index_array(name + ".codes", {rows, options.tables});
   members_ = index_array(name + ".members", {options.tables, buckets(), options_.bucket_limit});
   sizes_ = index_array(name + ".sizes", {options.tables, buckets()});
-  seen_ = index_array(name + ".seen", {options.tables, buckets()});
+  belong_ = index_array(name + ".belong", {options.tables, buckets()});
+}
+
+template <class F>
+void LshIndex::for_each_table(const F& f) const {
+  kernels::for_each_range(kernels::TbbPolicy{}, options_.tables, 1,
+                          [&](int64_t begin, int64_t end) {
+                            for (int64_t l = begin; l < end; ++l) f(l);
+                          });
 }
 
 void LshIndex::draw_functions() {
@@ -145,46 +153,47 @@ void LshIndex::rebuild(const Tensor& table, kernels::PhiloxKey key) {
     hash_rows(table.rows(begin, count), codes_.rows(begin, count));
   }
   built_ = true;
-  fill_from_codes();
+  for_each_table([&](int64_t l) { fill(l); });
 }
 
-void LshIndex::fill_from_codes() {
-  std::fill_n(sizes_.data<int32_t>(), sizes_.numel(), 0);
-  std::fill_n(seen_.data<int32_t>(), seen_.numel(), 0);
-  const int32_t* const code = codes_.data<int32_t>();
-  kernels::for_each_range(kernels::TbbPolicy{}, options_.tables, 1,
-                          [&](int64_t begin, int64_t end) {
-                            for (int64_t l = begin; l < end; ++l) {
-                              for (int64_t r = 0; r < rows_; ++r) {
-                                insert(l, static_cast<int32_t>(r), code[r * options_.tables + l]);
-                              }
-                            }
-                          });
+void LshIndex::fill(int64_t table) {
+  std::fill_n(sizes_.data<int32_t>() + table * buckets(), buckets(), 0);
+  std::fill_n(belong_.data<int32_t>() + table * buckets(), buckets(), 0);
+  for (int64_t r = 0; r < rows_; ++r) {
+    insert(table, static_cast<int32_t>(r), codes_.data<int32_t>()[r * options_.tables + table]);
+  }
 }
 
-// Reservoir sampling (Vitter 1985): a row that finds its bucket full takes the place of another
-// with the probability that leaves all with the same chance.
+uint64_t LshIndex::priority(int64_t table, int32_t row) const {
+  const uint64_t index = static_cast<uint64_t>(table) << 32 | static_cast<uint32_t>(row);
+  const uint64_t drawn = kernels::philox_bits({key_.seed ^ key_.offset, uint64_t{1} << 63}, index);
+  return drawn << 32 | static_cast<uint32_t>(row);  // no two are equal
+}
+
 void LshIndex::insert(int64_t table, int32_t row, int32_t code) {
   const int64_t bucket = table * buckets() + code;
   int32_t* const members = members_.data<int32_t>() + bucket * options_.bucket_limit;
   int32_t& size = sizes_.data<int32_t>()[bucket];
-  const int32_t seen = ++seen_.data<int32_t>()[bucket];
+  ++belong_.data<int32_t>()[bucket];
   if (size < options_.bucket_limit) {
     members[size++] = row;
     return;
   }
-  const uint64_t index = static_cast<uint64_t>(table) << 32 | static_cast<uint32_t>(row);
-  const int32_t place = below({key_.seed ^ key_.offset, uint64_t{1} << 63}, index, seen);
-  if (place < options_.bucket_limit) members[place] = row;
+  int32_t* const last = std::max_element(members, members + size, [&](int32_t a, int32_t b) {
+    return priority(table, a) < priority(table, b);
+  });
+  if (priority(table, row) < priority(table, *last)) *last = row;
 }
 
-void LshIndex::remove(int64_t table, int32_t row, int32_t code) {
+bool LshIndex::remove(int64_t table, int32_t row, int32_t code) {
   const int64_t bucket = table * buckets() + code;
   int32_t* const members = members_.data<int32_t>() + bucket * options_.bucket_limit;
   int32_t& size = sizes_.data<int32_t>()[bucket];
-  --seen_.data<int32_t>()[bucket];
+  const int32_t left = --belong_.data<int32_t>()[bucket];
   int32_t* const found = std::find(members, members + size, row);
-  if (found != members + size) *found = members[--size];
+  if (found == members + size) return true;
+  *found = members[--size];
+  return size == left;
 }
 
 void LshIndex::update(const Tensor& table, const Tensor& ids) {
@@ -201,20 +210,18 @@ void LshIndex::update(const Tensor& table, const Tensor& ids) {
     const Tensor fresh = index_array(name_ + ".updated_codes", {part, options_.tables});
     hash_rows(rows, fresh);
     const int32_t* const id = ids.data<int32_t>() + begin;
-    const auto move = [&](int64_t l) {
+    for_each_table([&](int64_t l) {
+      bool complete = true;
       for (int64_t i = 0; i < part; ++i) {
         int32_t& code = codes_.data<int32_t>()[int64_t{id[i]} * options_.tables + l];
         const int32_t now = fresh.data<int32_t>()[i * options_.tables + l];
         if (code == now) continue;
-        remove(l, id[i], code);
+        complete = remove(l, id[i], code) && complete;
         insert(l, id[i], now);
         code = now;
       }
-    };
-    kernels::for_each_range(kernels::TbbPolicy{}, options_.tables, 1,
-                            [&](int64_t first, int64_t last) {
-                              for (int64_t l = first; l < last; ++l) move(l);
-                            });
+      if (!complete) fill(l);
+    });
   }
 }
 
@@ -248,9 +255,8 @@ Tensor LshIndex::row_codes(const Tensor& ids) const {
   return result;
 }
 
-void LshIndex::save(StateDict& state, const std::string& prefix) {
+void LshIndex::save(StateDict& state, const std::string& prefix) const {
   if (!built_) return;
-  fill_from_codes();
   state.set_unsigned(prefix + "seed", key_.seed);
   state.set_unsigned(prefix + "offset", key_.offset);
   state.tensors[prefix + "codes"] = codes_;
@@ -260,9 +266,16 @@ void LshIndex::load(const StateDict& state, const std::string& prefix) {
   if (!state.tensors.contains(prefix + "codes")) return;
   key_ = {state.unsigned_integer(prefix + "seed"), state.unsigned_integer(prefix + "offset")};
   state.copy_to(prefix + "codes", codes_);
+  const int64_t wrong =
+      kernels::find_out_of_range(codes_.exec(), codes_.data<int32_t>(), codes_.numel(), buckets());
+  if (wrong >= 0) {
+    throw DataError(state.source, 0,
+                    fmt::format("{}codes holds {} at {}, a code has {} bits", prefix,
+                                codes_.data<int32_t>()[wrong], wrong, options_.bits));
+  }
   draw_functions();
   built_ = true;
-  fill_from_codes();
+  for_each_table([&](int64_t l) { fill(l); });
 }
 
 }  // namespace sketchgrad

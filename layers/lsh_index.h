@@ -24,8 +24,9 @@ struct LshOptions {
 
 // The rows of a table by their codes, for finding those that are likely near to a query. Codes are
 // computed where the table is, the index itself is on the CPU: the device is waited for at each
-// call. Of a bucket that is full, each row that belongs there is held with the same probability.
-// The same calls give the same index, whatever the number of threads.
+// call. What a bucket holds is a function of the codes and the key of the last rebuild alone: where
+// more rows belong there than it can hold, those of the smallest random numbers, so that each is
+// held with the same probability.
 class LshIndex {
  public:
   // Throws InvalidArgument for options that do not fit.
@@ -39,10 +40,10 @@ class LshIndex {
 
   // Codes of x [.., dim]: int32 [n, tables], on the CPU.
   Tensor codes(const Tensor& x) const;
-  // The rows that the buckets of these codes hold, increasing, and for each how many of the buckets
-  // of all queries hold it.
   // Codes of the rows `ids` (int32, on the CPU) as they are in the index: int32 [tables, ids].
   Tensor row_codes(const Tensor& ids) const;
+  // The rows that the buckets of these codes hold, increasing, and for each how many of the buckets
+  // of all queries hold it.
   struct Hits {
     std::vector<int32_t> rows;
     std::vector<int32_t> counts;
@@ -51,19 +52,22 @@ class LshIndex {
 
   const LshOptions& options() const { return options_; }
 
-  // Puts what follows from the codes in order, and saves hash functions and codes under `prefix`.
-  // A loaded index goes on as one that was saved.
-  void save(StateDict& state, const std::string& prefix);
+  // Hash functions and codes, under `prefix`. Throws DataError for codes that are none.
+  void save(StateDict& state, const std::string& prefix) const;
   void load(const StateDict& state, const std::string& prefix);
 
  private:
   int64_t buckets() const { return int64_t{1} << options_.bits; }
+  template <class F>
+  void for_each_table(const F& f) const;  // f(table), in parallel
   void draw_functions();
   // Codes of some rows, at most kRowsAtOnce, into int32 [rows, tables] on the CPU.
   void hash_rows(const Tensor& rows, const Tensor& out) const;
-  void fill_from_codes();
+  void fill(int64_t table);
+  uint64_t priority(int64_t table, int32_t row) const;
   void insert(int64_t table, int32_t row, int32_t code);
-  void remove(int64_t table, int32_t row, int32_t code);
+  // False where the bucket now lacks a row that belongs there.
+  bool remove(int64_t table, int32_t row, int32_t code);
 
   std::string name_;
   int64_t rows_;
@@ -76,7 +80,7 @@ class LshIndex {
   Tensor codes_;      // int32 [rows, tables]
   Tensor members_;    // int32 [tables, buckets, limit]
   Tensor sizes_;      // int32 [tables, buckets]: members held
-  Tensor seen_;       // int32 [tables, buckets]: rows that came, held or not
+  Tensor belong_;     // int32 [tables, buckets]: rows with that code, held or not
 };
 
 }  // namespace sketchgrad

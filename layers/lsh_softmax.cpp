@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/layers/output_checks.h"
 
 namespace sketchgrad {
@@ -37,6 +38,18 @@ std::vector<int32_t> most_hit(const LshIndex::Hits& hits, int64_t limit) {
   }
   for (int32_t& place : places) place = hits.rows[static_cast<size_t>(place)];
   return places;
+}
+
+void check_last_ids(const std::string& source, const std::string& name, const Tensor& ids,
+                    int64_t classes) {
+  const bool fits =
+      ids.dtype() == DType::int32 &&
+      kernels::find_out_of_range(ids.exec(), ids.data<int32_t>(), ids.numel(), classes) < 0 &&
+      kernels::find_not_increasing(ids.exec(), ids.data<int32_t>(), ids.numel()) < 0;
+  if (!fits) {
+    throw DataError(source, 0,
+                    fmt::format("{} holds no increasing ids of {} classes", name, classes));
+  }
 }
 
 // Each row with probability `share`.
@@ -115,7 +128,8 @@ Variable LshSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets) 
   const int64_t tokens = check_features(name_, x.value, options_.softmax.input);
   const Tensor here = targets.to(kCpu, {Category::index, name_ + ".targets"});
   const int64_t count = check_targets(name_, here, tokens, classes());
-  const bool measure = options_.recall_every > 0 && steps_ % options_.recall_every == 0;
+  // On an index as old as it gets.
+  const bool measure = options_.recall_every > 0 && (steps_ + 1) % options_.recall_every == 0;
   refresh_index();
   const Candidates candidates = find_candidates(x.value, here);
   active_ = static_cast<double>(candidates.ids.numel());
@@ -132,7 +146,7 @@ std::vector<std::pair<std::string, double>> LshSoftmax::statistics() const {
   return result;
 }
 
-void LshSoftmax::save_state(StateDict& state) {
+void LshSoftmax::save_state(StateDict& state) const {
   const std::string prefix = name_ + ".lsh.";
   state.set_integer(prefix + "steps", steps_);
   if (last_ids_.defined()) state.tensors[prefix + "last_ids"] = last_ids_;
@@ -144,6 +158,7 @@ void LshSoftmax::load_state(const StateDict& state) {
   steps_ = state.integer(prefix + "steps");
   const auto last = state.tensors.find(prefix + "last_ids");
   if (last != state.tensors.end()) {
+    check_last_ids(state.source, prefix + "last_ids", last->second, classes());
     last_ids_ = last->second.clone({Category::index, name_ + ".last"});
   }
   index_.load(state, prefix);

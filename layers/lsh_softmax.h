@@ -1,5 +1,7 @@
 #pragma once
 
+#include <tuple>
+
 #include "sketchgrad/layers/candidate_softmax.h"
 #include "sketchgrad/layers/full_softmax.h"
 #include "sketchgrad/layers/lsh_index.h"
@@ -9,7 +11,7 @@ namespace sketchgrad {
 struct LshSoftmaxOptions {
   FullSoftmaxOptions softmax = {};
   LshOptions index = {};
-  int64_t active = 8192;        // negatives of a step, at most
+  int64_t active = 8192;        // negatives of a step, at most (with `importance`: on average)
   int64_t rebuild_every = 250;  // steps from one full index to the next
   // Between two of them: whether the rows that have had a gradient are hashed anew each step. (With
   // a tied table, those that the embedding alone has used are not.)
@@ -19,7 +21,7 @@ struct LshSoftmaxOptions {
   // those that its own buckets hold, each taken with the same probability where they are too many,
   // and log Q is subtracted, Q the probability that a row at its angle is found and taken (SimHash
   // only). Then the sum over the negatives is an unbiased estimate of that over all classes, as far
-  // as the index is fresh and no bucket is full.
+  // as the index is fresh, no bucket is full, and no such probability is below 1e-6.
   bool importance = false;
   // Steps between measurements of how many of the true top 10 classes are among the candidates, on
   // some tokens; 0: never.
@@ -47,7 +49,10 @@ class LshSoftmax : public OutputLayer {
   // lsh_active: candidates of the last step; lsh_found: rows that its buckets held;
   // lsh_rebuild_seconds: of the last full index; lsh_recall_at_10, where it has been measured.
   std::vector<std::pair<std::string, double>> statistics() const override;
-  void save_state(StateDict& state) override;
+  void keep_state() override { kept_ = {steps_, last_ids_}; }
+  // The index needs none: a rebuild or update that is done again comes out the same.
+  void restore_state() override { std::tie(steps_, last_ids_) = kept_; }
+  void save_state(StateDict& state) const override;
   void load_state(const StateDict& state) override;
 
   Parameter& weight() { return full_.weight(); }
@@ -64,6 +69,7 @@ class LshSoftmax : public OutputLayer {
   FullSoftmax full_;
   LshIndex index_;
   int64_t steps_ = 0;
+  std::tuple<int64_t, Tensor> kept_;
   Tensor last_ids_;  // candidates of the last step, whose rows have changed since
   double active_ = 0;
   double found_ = 0;

@@ -33,9 +33,12 @@ class OutputLayer : public Module {
   virtual std::vector<Parameter*> class_tables() = 0;
   // How the last steps of training went, by name; for logs.
   virtual std::vector<std::pair<std::string, double>> statistics() const { return {}; }
-  // What training needs to go on from besides parameters. Saving may put it in order, so that what
-  // is loaded goes on as what was saved.
-  virtual void save_state(StateDict&) {}
+  // A step that fails is taken back: restore_state() makes what loss() has changed since the last
+  // keep_state() as it was, as far as it would change another try.
+  virtual void keep_state() {}
+  virtual void restore_state() {}
+  // What training needs to go on from besides parameters.
+  virtual void save_state(StateDict&) const {}
   virtual void load_state(const StateDict&) {}
 };
 

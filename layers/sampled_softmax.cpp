@@ -13,7 +13,7 @@ SampledSoftmax::SampledSoftmax(const std::string& name, const SampledSoftmaxOpti
       full_(name, options.softmax, rng, tied, device),
       sampler_(name, options.softmax.classes, options.sampler) {
   add_child(full_);
-  options_.sampler.counts.clear();  // the sampler has what it needs of them
+  options_.sampler.counts = {};  // the sampler has what it needs of them
 }
 
 Variable SampledSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets) {

@@ -12,7 +12,7 @@ struct SampledSoftmaxOptions {
   // loss is that of telling the target from the sample, and is small for a rare target however
   // unlikely the model holds it. Without it the sum over the sample is an unbiased estimate of the
   // full softmax's (Bengio and Senecal 2008).
-  bool correct_target = false;
+  bool correct_target = true;
 };
 
 // Softmax whose loss in training is taken over a sample of the classes, one for all tokens of a

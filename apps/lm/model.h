@@ -55,7 +55,9 @@ class LanguageModel : public Module {
   void set_rng(Rng rng) { rng_ = rng; }
   // Of the output layer (layers/output_layer.h).
   std::vector<std::pair<std::string, double>> statistics() const { return output_->statistics(); }
-  void save_output(StateDict& state) { output_->save_state(state); }
+  void keep_output() { output_->keep_state(); }
+  void restore_output() { output_->restore_state(); }
+  void save_output(StateDict& state) const { output_->save_state(state); }
   void load_output(const StateDict& state) { output_->load_state(state); }
   void save_rng(StateDict& state) const;
   void load_rng(const StateDict& state);

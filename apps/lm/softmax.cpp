@@ -1,5 +1,6 @@
 #include "sketchgrad/apps/lm/softmax.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "sketchgrad/layers/adaptive_cutoffs.h"
@@ -137,8 +138,11 @@ bool needs_counts(const SoftmaxOptions& options) {
 void complete(SoftmaxOptions& options, const std::vector<int64_t>& counts, int64_t tokens,
               int64_t input, Device device) {
   if (options.softmax != "adaptive" || !options.cutoffs.empty()) return;
+  // Where words were dropped while counting, the vocabulary is nearly, not quite, in this order.
+  std::vector<int64_t> falling = counts;
+  for (size_t v = 1; v < falling.size(); ++v) falling[v] = std::min(falling[v], falling[v - 1]);
   options.cutoffs =
-      choose_cutoffs(counts, measure_product_cost(tokens, input, device),
+      choose_cutoffs(falling, measure_product_cost(tokens, input, device),
                      {.input = input, .tokens = tokens, .division = options.division});
 }
 

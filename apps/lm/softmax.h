@@ -51,7 +51,7 @@ std::unique_ptr<OutputLayer> make_softmax(const SoftmaxOptions& options, Softmax
 // Whether make_softmax or complete needs to know how often each class occurs.
 bool needs_counts(const SoftmaxOptions& options);
 // Chooses cutoffs where an adaptive softmax of `input` columns has none, by the times that products
-// take here. counts: as in SoftmaxParts, falling. tokens: of a step.
+// take here. counts: as in SoftmaxParts. tokens: of a step.
 void complete(SoftmaxOptions& options, const std::vector<int64_t>& counts, int64_t tokens,
               int64_t input, Device device);
 

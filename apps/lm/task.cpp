@@ -110,11 +110,13 @@ void LanguageModelTask::load(const StateDict& state) {
 void LanguageModelTask::restore_state() {
   state_ = kept_.state;
   model_.set_rng(kept_.rng);
+  model_.restore_output();
 }
 
 StateDict load_without_optimizer(const std::string& checkpoint) {
-  return load_safetensors(checkpoint,
-                          [](const std::string& name) { return !name.starts_with("optimizer."); });
+  return load_safetensors(checkpoint, [](const std::string& name) {
+    return !name.starts_with("optimizer.") && !name.starts_with("softmax.lsh.");
+  });
 }
 
 TrainedModel::TrainedModel(const StateDict& state, Device device)

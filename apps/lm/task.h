@@ -28,7 +28,10 @@ class LanguageModelTask final : public TrainingTask {
   void save(StateDict& state) const override;
   // Throws InvalidArgument naming what differs where the checkpoint is of another run.
   void load(const StateDict& state) override;
-  void keep_state() override { kept_ = {state_, model_.rng()}; }
+  void keep_state() override {
+    kept_ = {state_, model_.rng()};
+    model_.keep_output();
+  }
   void restore_state() override;
 
  private:

@@ -71,9 +71,10 @@ std::vector<int64_t> word_counts(const TrainSettings& settings, const TrainingTe
   std::vector<int64_t> counts(static_cast<size_t>(text.vocabulary.size()));
   for (const int32_t id : text.ids.all()) {
     // Nobody has looked at ids from a cache yet.
-    check(id >= 0 && id < text.vocabulary.size(),
-          "[ids] id {} of the training text is none of {} words: its --cache is damaged", id,
-          text.vocabulary.size());
+    if (id < 0 || id >= text.vocabulary.size()) {
+      throw DataError(fmt::format("the cache of {}", fmt::join(settings.train, ", ")), 0,
+                      fmt::format("id {} is none of {} words", id, text.vocabulary.size()));
+    }
     ++counts[static_cast<size_t>(id)];
   }
   for (int64_t& count : counts) count = std::max<int64_t>(count, 1);
@@ -259,14 +260,14 @@ TrainOutcome train(TrainSettings settings) {
   const bool resuming = settings.run.resume && folder && folder->has_latest();
 
   const Texts texts = read_texts(settings);
-  reset_peaks(device);
-  const std::vector<int64_t> counts = word_counts(settings, texts.train);
+  std::vector<int64_t> counts = word_counts(settings, texts.train);
   choose_softmax(settings, counts, resuming ? folder->latest() : "", device);
+  reset_peaks(device);
   const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
   const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
   const int64_t steps = total_steps(settings, train_batches);
   const auto schedule = parse_schedule(settings.run.schedule, steps);
-  LanguageModel model(options, settings.run.seed, device, counts);
+  LanguageModel model(options, settings.run.seed, device, std::move(counts));
   Optimizer optimizer = make_optimizer(settings.optimizer, settings.run.seed);
   add_parameters(optimizer, model, settings);
 

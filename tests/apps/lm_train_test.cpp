@@ -54,11 +54,17 @@ void use_sketches(TrainSettings& settings) {
 
 TEST_CASE("lm train: the same bits with one and two threads") {
   Fixture fixture;
-  for (const bool sketched : {false, true}) {
-    CAPTURE(sketched);
+  for (const std::string name : {"dense", "sketch", "sampled", "lsh", "adaptive"}) {
+    CAPTURE(name);
     TrainSettings settings = fixture.settings;
-    if (sketched) use_sketches(settings);
-    const std::string name = sketched ? "sketch" : "dense";
+    if (name != "dense") use_sketches(settings);
+    if (name != "dense" && name != "sketch") {
+      settings.model.softmax.softmax = name;
+      settings.model.softmax.samples = 80;
+      settings.model.softmax.cutoffs = {20, 90};
+      settings.model.softmax.lsh_bits = 5;
+      settings.model.softmax.lsh_incremental = true;
+    }
     const StateDict one = fixture.trained(settings, name + "1");
     settings.run.compute.threads = 2;
     const StateDict two = fixture.trained(settings, name + "2");
@@ -96,11 +102,18 @@ TEST_CASE("lm train: a resumed run goes on bit for bit") {
       settings.model.projection = settings.model.embedding_dim;
       settings.run.checkpoint_every = 3;
     }
+    if (name == "adaptive") {
+      // Measured once; the resumed part below has them from its checkpoint.
+      const StateDict measured = fixture.trained(settings, name + " measured");
+      settings.model.softmax.cutoffs = saved_options(measured).softmax.cutoffs;
+      CHECK(settings.model.softmax.cutoffs.size() > 0);
+    }
     const StateDict whole = fixture.trained(settings, name + " whole");
     settings.steps = 10;
     fixture.trained(settings, name + " parts");
     settings.steps = fixture.settings.steps;
     settings.run.resume = true;
+    settings.model.softmax.cutoffs.clear();
     const StateDict parts = fixture.trained(settings, name + " parts");
     CHECK(same_bits(whole, parts));
     for (const char* key : {"rng.offset", "optimizer.steps", "schedule.factor", "schedule.best"}) {

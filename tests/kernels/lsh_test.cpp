@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "sketchgrad/kernels/error.h"
-#include "sketchgrad/kernels/lsh_rules.h"
+#include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 using namespace sketchgrad;
@@ -118,6 +118,14 @@ TEST_CASE("lsh: norms, and logits weighed by collisions, against plain loops") {
       weigh_collisions(test::cpu_exec(), contiguous(logits.data(), tokens, cols),
                        {kTables, kBits, token_codes.data(), row_codes.data(), token_norms.data(),
                         norms.data(), std::log(0.5f)});
+      std::vector<float> serial = dots;
+      impl::weigh_collisions(SerialPolicy{}, contiguous(serial.data(), tokens, cols),
+                             {kTables, kBits, token_codes.data(), row_codes.data(),
+                              token_norms.data(), norms.data(), std::log(0.5f)});
+      for (size_t i = 0; i < logits.size(); ++i) {
+        // But for products and sums that a compiler fuses in one of them.
+        CHECK(logits[i] == doctest::Approx(serial[i]).epsilon(1e-5));
+      }
       int64_t wrong = 0;
       for (int64_t t = 0; t < tokens; ++t) {
         for (int64_t c = 0; c < cols; ++c) {

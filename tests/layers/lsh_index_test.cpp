@@ -122,6 +122,25 @@ TEST_CASE("lsh index: a full bucket holds each of its rows with the same probabi
   CHECK(chi_square > 59 - 4.5 * std::sqrt(2 * 59.0));
 }
 
+TEST_CASE("lsh index: full buckets that rows leave and join hold what a new index would") {
+  LshOptions options = small_options();
+  options.bits = 2;
+  options.bucket_limit = 10;
+  const Tensor table = test::random_normal({kRows, kDim}, 1);
+  const Tensor queries = test::random_normal({10, kDim}, 2);
+  LshIndex index("index", kRows, kDim, options, test::kTestDevice);
+  index.rebuild(table, {3, 4});
+  for (int i = 0; i < 5; ++i) {
+    table.rows(40 * i, 60).copy_from(test::random_normal({60, kDim}, 9 + static_cast<uint64_t>(i)));
+    std::vector<int32_t> changed(60);
+    std::iota(changed.begin(), changed.end(), 40 * i);
+    index.update(table, ids_of(changed));
+    LshIndex fresh("index", kRows, kDim, options, test::kTestDevice);
+    fresh.rebuild(table, {3, 4});
+    CHECK(find(index, queries) == find(fresh, queries));
+  }
+}
+
 TEST_CASE("lsh index: a row is found with the stated probability") {
   constexpr int kRepeats = 1500, kTables = 3, kBits = 4;
   const Tensor table = test::random_normal({8, kDim}, 1), query = test::random_normal({1, kDim}, 2);
@@ -167,7 +186,10 @@ TEST_CASE("lsh index: saved and loaded, and with any number of threads, it is th
   one->save(state, "lsh.");
   LshIndex loaded("index", kRows, kDim, options, test::kTestDevice);
   loaded.load(state, "lsh.");
-  CHECK(find(loaded, queries) == find(*one, queries));
+  CHECK(find(loaded, queries) == find(*two, queries));
+  std::fill_n(state.tensors.at("lsh.codes").data<int32_t>() + 5, 1, 4);
+  CHECK_THROWS_WITH_AS(loaded.load(state, "lsh."),
+                       doctest::Contains("lsh.codes holds 4 at 5, a code has 2 bits"), DataError);
 }
 
 TEST_CASE("lsh index: its bytes are as stated") {
