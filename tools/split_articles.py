@@ -51,6 +51,17 @@ def split(path, parts, train, held_out, counts):
         sys.exit(f"split_articles.py: {path}: ends inside an article")
 
 
+def names_of(paths):
+    """train-<name>.txt for each path: what of it lies below the folder that all share."""
+    files = [path.resolve() for path in paths]
+    common = pathlib.Path(os.path.commonpath([file.parent for file in files]))
+    names = []
+    for file in files:
+        stem = "-".join(file.relative_to(common).parts).removesuffix(".xz").removesuffix(".txt")
+        names.append(f"train-{stem}.txt")
+    return names
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,25 +71,29 @@ def main():
     options = parser.parse_args()
     if options.parts < 3:
         parser.error(f"--parts: {options.parts} must be at least 3")
+    names = names_of(options.inputs)
+    if len(set(names)) < len(names):
+        parser.error("two inputs would give the same text")
     counts = {}
+
+    def new(name):
+        return open(options.out / (name + ".tmp"), "w", encoding="utf-8")
+
+    def finish(name, text):
+        text.close()
+        os.replace(text.name, options.out / name)
+        articles, tokens = counts.get(text.name, (0, 0))
+        print(f"{name}: {articles} articles, {tokens} tokens with <eos>")
+
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-
-        def new(name):
-            return open(options.out / (name + ".tmp"), "w", encoding="utf-8")
-
-        texts = {name: new(name) for name in ("valid.txt", "test.txt")}
-        for path in options.inputs:
-            name = f"train-{path.name.removesuffix('.xz').removesuffix('.txt')}.txt"
-            if name in texts:
-                parser.error(f"two inputs would be {name}")
-            texts[name] = new(name)
-            split(path, options.parts, texts[name], (texts["valid.txt"], texts["test.txt"]), counts)
-        for name, text in texts.items():
-            text.close()
-            os.replace(text.name, options.out / name)
-            articles, tokens = counts.get(text.name, (0, 0))
-            print(f"{name}: {articles} articles, {tokens} tokens with <eos>")
+        held_out = {name: new(name) for name in ("valid.txt", "test.txt")}
+        for path, name in zip(options.inputs, names):
+            train = new(name)
+            split(path, options.parts, train, tuple(held_out.values()), counts)
+            finish(name, train)
+        for name, text in held_out.items():
+            finish(name, text)
     except (OSError, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
         sys.exit(f"split_articles.py: {error}")
 
