@@ -68,8 +68,10 @@ RowSparse row_range_gradient(int64_t table_rows, int64_t begin, const Tensor& va
           /*coalesced=*/true, /*checked=*/true};
 }
 
+}  // namespace
+
 // What backward hands over.
-struct Gradients {
+struct AdaptiveSoftmax::Gradients {
   std::vector<std::pair<Variable, Tensor>> dense;
   std::vector<std::pair<Variable, RowSparse>> rows;
 
@@ -84,14 +86,8 @@ struct Gradients {
   }
 };
 
-}  // namespace
-
 // Where the targets of a batch are, on the CPU.
 struct AdaptiveSoftmax::Split {
-  struct Part {
-    Tensor places;   // int32: the tokens whose target is in the cluster
-    Tensor targets;  // int32: the targets, counted from the cluster's first class
-  };
   Tensor head;  // int32 [tokens]: a class of the head, the place of a cluster behind them, or none
   std::vector<Part> parts;
 
@@ -200,72 +196,83 @@ Tensor AdaptiveSoftmax::project(const Cluster& cluster, const Tensor& x) const {
                  {Category::workspace, name_ + ".projected"});
 }
 
+Tensor AdaptiveSoftmax::rows_of(const Tensor& x, const Tensor& places) const {
+  const Tensor rows =
+      Tensor::empty({places.numel(), options_.input}, {Category::workspace, name_ + ".tail_x"},
+                    DType::float32, x.device());
+  kernels::gather_rows(rows.exec(), x.matrix(), places.data<int32_t>(), -1, rows.matrix());
+  return rows;
+}
+
+// Of the classes from `begin` on, to their own table or to rows of the tied one.
+void AdaptiveSoftmax::add_table_gradient(Tape& tape, Parameter* own, int64_t begin,
+                                         const Tensor& values, Gradients& gradients) {
+  if (tied_ == nullptr) {
+    gradients.dense.emplace_back(tape.leaf(*own).place(), values);
+  } else {
+    gradients.rows.emplace_back(tape.leaf(*tied_).place(),
+                                row_range_gradient(options_.classes, begin, values, name_));
+  }
+}
+
+void AdaptiveSoftmax::add_head_gradients(Tape& tape, const Variable& x, const Variable& head,
+                                         const SoftmaxGradients& of_head, Gradients& gradients) {
+  gradients.dense.emplace_back(x.place(), of_head.x);
+  if (head_bias_ != nullptr) {
+    gradients.dense.emplace_back(tape.leaf(*head_bias_).place(), of_head.bias);
+  }
+  if (tied_ == nullptr) {
+    gradients.dense.emplace_back(head.place(), of_head.weight);
+    return;
+  }
+  add_table_gradient(tape, nullptr, 0, of_head.weight.rows(0, head_classes()), gradients);
+  gradients.dense.emplace_back(head.place(),
+                               of_head.weight.rows(head_classes(), head_->value.size(0))
+                                   .clone({Category::gradient, head_->name}));
+}
+
+// Adds the loss of the tokens in `part`, whose targets are in cluster i, and its gradients.
+void AdaptiveSoftmax::add_cluster(Tape& tape, size_t i, const Part& part, double share,
+                                  const Variable& x, SoftmaxLoss& head, Gradients& gradients) {
+  const Cluster& cluster = clusters_[i];
+  const Device device = x.value.device();
+  const Tensor places = Split::there(part.places, device);
+  const Tensor rows = rows_of(x.value, places);
+  SoftmaxLoss tail =
+      softmax_loss(tail_name(i), project(cluster, rows), {tail_weight(cluster), Tensor()},
+                   Split::there(part.targets, device), share, options_.chunk_bytes,
+                   tape.recording(), /*want_x_gradient=*/tape.recording());
+  kernels::add_scaled(rows.exec(), tail.total.data<float>(), 1.0f, head.total.data<float>(), 1);
+  if (!tape.recording()) return;
+  gradients.dense.emplace_back(tape.leaf(*cluster.projection).place(),
+                               product(tail.gradients.x, Transpose::yes, rows, Transpose::no,
+                                       {Category::gradient, cluster.projection->name}));
+  add_table_gradient(tape, cluster.weight, cluster.begin, tail.gradients.weight, gradients);
+  if (!x.needs_gradient()) return;
+  const Tensor grad_rows = product(tail.gradients.x, Transpose::no, cluster.projection->value,
+                                   Transpose::no, {Category::workspace, name_ + ".grad_tail_x"});
+  kernels::scatter_add_rows(rows.exec(), grad_rows.matrix(), places.data<int32_t>(), 1.0f,
+                            head.gradients.x.matrix());
+}
+
 Variable AdaptiveSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets) {
   const MemoryScope scope(name_);
-  const Device device = x.value.device();
   const int64_t tokens = check_features(name_, x.value, options_.input);
   const Tensor here = targets.to(kCpu, {Category::index, name_ + ".targets"});
   const double share = share_of_mean(check_targets(name_, here, tokens, options_.classes));
   const Split split(*this, here);
-  const bool recording = tape.recording();
-
-  SoftmaxLoss head = softmax_loss(name_ + ".head", x.value, {head_weight(), head_bias()},
-                                  Split::there(split.head, device), share, options_.chunk_bytes,
-                                  recording, x.needs_gradient());
-  const Variable head_leaf = tape.leaf(*head_);
-  const Variable table = tied_ == nullptr ? Variable() : tape.leaf(*tied_);
+  SoftmaxLoss loss = softmax_loss(name_ + ".head", x.value, {head_weight(), head_bias()},
+                                  Split::there(split.head, x.value.device()), share,
+                                  options_.chunk_bytes, tape.recording(), x.needs_gradient());
+  const Variable head = tape.leaf(*head_);
   Gradients gradients;
-  if (recording) {
-    gradients.dense.emplace_back(x.place(), head.gradients.x);
-    if (head_bias_ != nullptr) {
-      gradients.dense.emplace_back(tape.leaf(*head_bias_).place(), head.gradients.bias);
-    }
-    if (tied_ == nullptr) {
-      gradients.dense.emplace_back(head_leaf.place(), head.gradients.weight);
-    } else {
-      const int64_t classes = head_classes();
-      gradients.rows.emplace_back(
-          table.place(),
-          row_range_gradient(options_.classes, 0, head.gradients.weight.rows(0, classes), name_));
-      gradients.dense.emplace_back(head_leaf.place(),
-                                   head.gradients.weight.rows(classes, head_->value.size(0))
-                                       .clone({Category::gradient, head_->name}));
-    }
-  }
-
+  if (tape.recording()) add_head_gradients(tape, x, head, loss.gradients, gradients);
   for (size_t i = 0; i < clusters_.size(); ++i) {
-    const Split::Part& part = split.parts[i];
-    const int64_t count = part.places.numel();
-    if (count == 0) continue;
-    const Cluster& cluster = clusters_[i];
-    const Tensor places = Split::there(part.places, device);
-    const Tensor rows = Tensor::empty(
-        {count, options_.input}, {Category::workspace, name_ + ".tail_x"}, DType::float32, device);
-    kernels::gather_rows(rows.exec(), x.value.matrix(), places.data<int32_t>(), -1, rows.matrix());
-    const Tensor projected = project(cluster, rows);
-    SoftmaxLoss tail =
-        softmax_loss(tail_name(i), projected, {tail_weight(cluster), Tensor()},
-                     Split::there(part.targets, device), share, options_.chunk_bytes, recording,
-                     /*want_x_gradient=*/recording);
-    kernels::add_scaled(rows.exec(), tail.total.data<float>(), 1.0f, head.total.data<float>(), 1);
-    if (!recording) continue;
-    gradients.dense.emplace_back(tape.leaf(*cluster.projection).place(),
-                                 product(tail.gradients.x, Transpose::yes, rows, Transpose::no,
-                                         {Category::gradient, cluster.projection->name}));
-    if (tied_ == nullptr) {
-      gradients.dense.emplace_back(tape.leaf(*cluster.weight).place(), tail.gradients.weight);
-    } else {
-      gradients.rows.emplace_back(table.place(), row_range_gradient(options_.classes, cluster.begin,
-                                                                    tail.gradients.weight, name_));
-    }
-    if (!x.needs_gradient()) continue;
-    const Tensor grad_rows = product(tail.gradients.x, Transpose::no, cluster.projection->value,
-                                     Transpose::no, {Category::workspace, name_ + ".grad_tail_x"});
-    kernels::scatter_add_rows(rows.exec(), grad_rows.matrix(), places.data<int32_t>(), 1.0f,
-                              head.gradients.x.matrix());
+    if (split.parts[i].places.numel() == 0) continue;
+    add_cluster(tape, i, split.parts[i], share, x, loss, gradients);
   }
   return tape.record(
-      name_, std::move(head.total), {&x, &head_leaf},
+      name_, std::move(loss.total), {&x, &head},
       [gradients = std::move(gradients)](Tape& t, const Tensor& grad_output) mutable {
         const float seed = t.scalar(grad_output);
         if (seed != 1.0f) gradients.scale(seed);
@@ -296,13 +303,10 @@ Tensor AdaptiveSoftmax::log_prob(const Tensor& x, const Tensor& targets) {
   const Tensor result =
       negative_log_prob(name_, x, {head_weight(), head_bias()}, split.head, Category::data);
   for (size_t i = 0; i < clusters_.size(); ++i) {
-    const Split::Part& part = split.parts[i];
+    const Part& part = split.parts[i];
     if (part.places.numel() == 0) continue;
     const Tensor places = Split::there(part.places, device);
-    const Tensor rows =
-        Tensor::empty({places.numel(), options_.input}, {Category::workspace, name_ + ".tail_x"},
-                      DType::float32, device);
-    kernels::gather_rows(rows.exec(), x.matrix(), places.data<int32_t>(), -1, rows.matrix());
+    const Tensor rows = rows_of(x, places);
     const Tensor tail =
         negative_log_prob(tail_name(i), project(clusters_[i], rows),
                           {tail_weight(clusters_[i]), Tensor()}, part.targets, Category::workspace);

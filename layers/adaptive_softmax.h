@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "sketchgrad/layers/output_layer.h"
+#include "sketchgrad/layers/softmax_loss.h"
 
 namespace sketchgrad {
 
@@ -49,7 +50,13 @@ class AdaptiveSoftmax : public OutputLayer {
     Parameter* projection;
     Parameter* weight;  // null where tied
   };
+  // The tokens whose target is in one cluster.
+  struct Part {
+    Tensor places;   // int32: which they are
+    Tensor targets;  // int32: counted from the cluster's first class
+  };
   struct Split;
+  struct Gradients;
 
   int64_t head_classes() const { return options_.cutoffs[0]; }
   std::string tail_name(size_t cluster) const;
@@ -58,6 +65,12 @@ class AdaptiveSoftmax : public OutputLayer {
   Tensor head_bias() const;
   Tensor tail_weight(const Cluster&) const;
   Tensor project(const Cluster&, const Tensor& x) const;
+  Tensor rows_of(const Tensor& x, const Tensor& places) const;
+  void add_table_gradient(Tape&, Parameter* own, int64_t begin, const Tensor& values, Gradients&);
+  void add_head_gradients(Tape&, const Variable& x, const Variable& head, const SoftmaxGradients&,
+                          Gradients&);
+  void add_cluster(Tape&, size_t i, const Part&, double share, const Variable& x, SoftmaxLoss&,
+                   Gradients&);
 
   std::string name_;
   AdaptiveSoftmaxOptions options_;

@@ -1,7 +1,8 @@
 #include "sketchgrad/layers/candidate_softmax.h"
 
 #include <algorithm>
-#include <limits>
+#include <optional>
+#include <utility>
 
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/gemm.h"
@@ -10,38 +11,13 @@
 #include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/kernels/softmax.h"
 #include "sketchgrad/layers/output_checks.h"
+#include "sketchgrad/layers/softmax_loss.h"
 
 namespace sketchgrad {
 
 namespace {
 
 using kernels::Transpose;
-
-// The tokens of each class that is a target.
-struct TargetGroups {
-  TargetGroups(const std::string& name, const Tensor& targets, int64_t classes) {
-    const int64_t tokens = targets.numel();
-    const auto array = [&](const char* what, int64_t size) {
-      return Tensor::empty({size}, {Category::index, name + what}, DType::int32);
-    };
-    keys = array(".target_keys", tokens);
-    begin = array(".target_begin", tokens + 1);
-    order = array(".target_order", tokens);
-    // What has no target becomes a class of its own, behind the others.
-    const Tensor shifted = array(".targets", tokens);
-    std::replace_copy(targets.data<int32_t>(), targets.data<int32_t>() + tokens,
-                      shifted.data<int32_t>(), kernels::kIgnoredTarget,
-                      static_cast<int32_t>(classes));
-    groups =
-        kernels::group_by_key(shifted.exec(), shifted.data<int32_t>(), tokens, classes + 1,
-                              keys.data<int32_t>(), begin.data<int32_t>(), order.data<int32_t>());
-    count = groups.count;
-    if (count > 0 && groups.keys[count - 1] == classes) --count;
-  }
-  Tensor keys, begin, order;
-  kernels::Groups groups;
-  int64_t count = 0;  // of real classes
-};
 
 // What lies on the device, and the walk over the tokens in chunks of logits.
 class Walk {
@@ -105,15 +81,12 @@ class Walk {
   }
   kernels::ConstMatrix rows() const { return rows_.matrix(); }
 
-  // A scalar: scale times the sum of the losses.
-  Tensor scaled_loss(double scale) const {
-    const Tensor losses = workspace(".losses", {tokens_});
+  // Of each token.
+  Tensor losses() const {
+    Tensor result = workspace(".losses", {tokens_});
     kernels::online_softmax_losses(exec_, online(0), places_.data<int32_t>(), tokens_,
-                                   losses.data<float>());
-    const Tensor total =
-        Tensor::empty({1}, {Category::activation, name_}, DType::float32, x_.device());
-    kernels::scaled_sum(exec_, losses.data<float>(), tokens_, scale, total.data<float>());
-    return total;
+                                   result.data<float>());
+    return result;
   }
 
  private:
@@ -182,121 +155,71 @@ class Walk {
   Tensor token_norms_, row_norms_;
 };
 
-// Of the mean loss; x has none where it needs none.
-struct Gradients {
-  Tensor x;
-  Tensor rows;  // [C, input]
-  Tensor bias;  // [C, 1], none without bias
-
-  Gradients(const std::string& name, const Variable& features, const Parameter& weight,
-            const Parameter* bias_parameter, int64_t candidates) {
-    const auto make = [&](const Shape& shape, const std::string& what) {
-      return Tensor::empty(shape, {Category::gradient, what}, DType::float32,
-                           features.value.device());
-    };
-    if (features.needs_gradient()) x = make(features.value.shape(), name + ".grad_x");
-    rows = make({candidates, weight.value.size(1)}, weight.name);
-    if (features.value.numel() == 0) rows.fill(0.0f);
-    if (bias_parameter == nullptr) return;
-    bias = make({candidates, 1}, bias_parameter->name);
-    bias.fill(0.0f);
+// With a row of the weight, and an element of the bias, for each candidate.
+SoftmaxGradients make_gradients(const std::string& name, const Variable& x, const Parameter& weight,
+                                const Parameter* bias, int64_t candidates) {
+  const auto make = [&](const Shape& shape, const std::string& what) {
+    return Tensor::empty(shape, {Category::gradient, what}, DType::float32, x.value.device());
+  };
+  SoftmaxGradients gradients;
+  if (x.needs_gradient()) gradients.x = make(x.value.shape(), name + ".grad_x");
+  gradients.weight = make({candidates, weight.value.size(1)}, weight.name);
+  if (x.value.numel() == 0) gradients.weight.fill(0.0f);
+  if (bias != nullptr) {
+    gradients.bias = make({candidates, 1}, bias->name);
+    gradients.bias.fill(0.0f);
   }
+  return gradients;
+}
 
-  void add_chunk(const Walk& walk, int64_t begin, const Tensor& chunk) const {
-    const kernels::Exec exec = chunk.exec();
-    const int64_t tokens = chunk.size(0);
-    if (x.defined()) {
-      kernels::gemm(exec, Transpose::no, Transpose::no, 1.0f, chunk.matrix(), walk.rows(), 0.0f,
-                    x.matrix().row_range(begin, tokens));
-    }
-    kernels::gemm(exec, Transpose::yes, Transpose::no, 1.0f, chunk.matrix(),
-                  walk.x_rows(begin, tokens), begin == 0 ? 0.0f : 1.0f, rows.matrix());
-    if (bias.defined()) kernels::add_column_sums(exec, chunk.matrix(), bias.data<float>());
+// The first chunk writes what the others add to.
+void add_chunk(const Walk& walk, int64_t begin, const Tensor& chunk,
+               const SoftmaxGradients& gradients) {
+  const kernels::Exec exec = chunk.exec();
+  const int64_t tokens = chunk.size(0);
+  if (gradients.x.defined()) {
+    kernels::gemm(exec, Transpose::no, Transpose::no, 1.0f, chunk.matrix(), walk.rows(), 0.0f,
+                  gradients.x.matrix().row_range(begin, tokens));
   }
-
-  void scale(float factor) const {
-    for (const Tensor* gradient : {&x, &rows, &bias}) {
-      if (!gradient->defined()) continue;
-      float* const data = gradient->data<float>();
-      kernels::scale(gradient->exec(), data, factor, data, gradient->numel());
-    }
+  kernels::gemm(exec, Transpose::yes, Transpose::no, 1.0f, chunk.matrix(),
+                walk.x_rows(begin, tokens), begin == 0 ? 0.0f : 1.0f, gradients.weight.matrix());
+  if (gradients.bias.defined()) {
+    kernels::add_column_sums(exec, chunk.matrix(), gradients.bias.data<float>());
   }
-};
+}
 
 }  // namespace
-
-Candidates with_targets(const std::string& name, const Tensor& ids, const Tensor& offsets,
-                        const Tensor& targets, int64_t classes,
-                        const std::function<float(int32_t)>& target_offset) {
-  const TargetGroups groups(name, targets, classes);
-  const int64_t tokens = targets.numel(), negatives = ids.numel();
-  const int64_t most = negatives + groups.count;
-  Candidates result;
-  const Tensor merged =
-      Tensor::empty({most}, {Category::index, name + ".candidates"}, DType::int32);
-  const Tensor merged_offsets = Tensor::empty({most}, {Category::workspace, name + ".offsets"});
-  result.places = Tensor::empty({tokens}, {Category::index, name + ".places"}, DType::int32);
-  result.target_offsets = Tensor::zeros({tokens}, {Category::workspace, name + ".target_offsets"});
-  std::fill_n(result.places.data<int32_t>(), tokens, kernels::kIgnoredTarget);
-
-  int64_t count = 0, negative = 0;
-  const auto add = [&](int32_t id, float offset) {
-    merged.data<int32_t>()[count] = id;
-    merged_offsets.data<float>()[count++] = offset;
-  };
-  const auto add_negatives_below = [&](int64_t limit) {
-    for (; negative < negatives && ids.data<int32_t>()[negative] < limit; ++negative) {
-      add(ids.data<int32_t>()[negative], offsets.data<float>()[negative]);
-    }
-  };
-  for (int64_t g = 0; g < groups.count; ++g) {
-    const int32_t target = groups.groups.keys[g];
-    add_negatives_below(target);
-    const int64_t place = count;
-    add_negatives_below(int64_t{target} + 1);  // perhaps the target itself
-    if (count == place) add(target, std::numeric_limits<float>::infinity());
-    const float offset = target_offset(target);
-    for (int32_t i = groups.groups.begin[g]; i < groups.groups.begin[g + 1]; ++i) {
-      const int32_t token = groups.groups.order[i];
-      result.places.data<int32_t>()[token] = static_cast<int32_t>(place);
-      result.target_offsets.data<float>()[token] = offset;
-    }
-  }
-  add_negatives_below(classes);
-  result.ids = merged.rows(0, count);
-  result.offsets = merged_offsets.rows(0, count);
-  return result;
-}
 
 Variable candidate_softmax_loss(Tape& tape, const std::string& name, const Variable& x,
                                 Parameter& weight, Parameter* bias, const Candidates& candidates,
                                 int64_t count, int64_t chunk_bytes) {
   const Walk walk(name, x.value, weight, bias, candidates, chunk_bytes);
   const double scale = share_of_mean(count);
-  std::shared_ptr<Gradients> gradients;
+  SoftmaxGradients gradients;
   if (tape.recording()) {
-    gradients = std::make_shared<Gradients>(name, x, weight, bias, candidates.ids.numel());
+    gradients = make_gradients(name, x, weight, bias, candidates.ids.numel());
   }
   walk.for_each_chunk([&](int64_t begin, const Tensor& chunk) {
-    if (gradients == nullptr) return;
+    if (!tape.recording()) return;
     walk.turn_into_gradient(begin, chunk, static_cast<float>(scale));
-    gradients->add_chunk(walk, begin, chunk);
+    add_chunk(walk, begin, chunk, gradients);
   });
   const Variable table = tape.leaf(weight);
   const Variable bias_leaf = bias == nullptr ? Variable() : tape.leaf(*bias);
   return tape.record(
-      name, walk.scaled_loss(scale), {&x, &table, &bias_leaf},
-      [x = x.place(), table = table.place(), bias_leaf = bias_leaf.place(), gradients,
-       ids = walk.ids(), classes = weight.value.size(0)](Tape& t, const Tensor& grad_output) {
+      name, scaled_total(walk.losses(), scale, name), {&x, &table, &bias_leaf},
+      [x = x.place(), table = table.place(), bias_leaf = bias_leaf.place(),
+       gradients = std::move(gradients), ids = walk.ids(),
+       classes = weight.value.size(0)](Tape& t, const Tensor& grad_output) mutable {
         const float seed = t.scalar(grad_output);
-        if (seed != 1.0f) gradients->scale(seed);
+        if (seed != 1.0f) gradients.scale(seed);
         const auto rows = [&](Tensor values) {
           return RowSparse{classes, ids, std::move(values), /*coalesced=*/true, /*checked=*/true};
         };
-        t.add_gradient(x, std::move(gradients->x));
-        t.add_gradient(table, rows(std::move(gradients->rows)));
+        t.add_gradient(x, std::move(gradients.x));
+        t.add_gradient(table, rows(std::move(gradients.weight)));
         if (bias_leaf.needs_gradient()) {
-          t.add_gradient(bias_leaf, rows(std::move(gradients->bias)));
+          t.add_gradient(bias_leaf, rows(std::move(gradients.bias)));
         }
       });
 }

@@ -67,6 +67,13 @@ void SoftmaxGradients::scale(float factor) const {
   }
 }
 
+Tensor scaled_total(const Tensor& losses, double scale, const std::string& name) {
+  Tensor total = Tensor::empty({1}, {Category::activation, name}, DType::float32, losses.device());
+  kernels::scaled_sum(losses.exec(), losses.data<float>(), losses.numel(), scale,
+                      total.data<float>());
+  return total;
+}
+
 SoftmaxLoss softmax_loss(const std::string& name, const Tensor& x, const SoftmaxTable& table,
                          const Tensor& targets, double scale, int64_t chunk_bytes,
                          bool want_gradients, bool want_x_gradient) {
@@ -79,9 +86,7 @@ SoftmaxLoss softmax_loss(const std::string& name, const Tensor& x, const Softmax
     chunks.see_all();
   }
   const Tensor losses = chunks.losses({Category::workspace, name + ".losses"});
-  result.total = Tensor::empty({1}, {Category::activation, name}, DType::float32, x.device());
-  kernels::scaled_sum(losses.exec(), losses.data<float>(), losses.numel(), scale,
-                      result.total.data<float>());
+  result.total = scaled_total(losses, scale, name);
   return result;
 }
 

@@ -21,6 +21,9 @@ struct SoftmaxGradients {
   void scale(float factor) const;
 };
 
+// One element, named as the layer: scale times the sum of the losses.
+Tensor scaled_total(const Tensor& losses, double scale, const std::string& name);
+
 struct SoftmaxLoss {
   Tensor total;  // one element: scale times the sum of -log p(target)
   SoftmaxGradients gradients;

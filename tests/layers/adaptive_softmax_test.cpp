@@ -1,7 +1,6 @@
 #include "sketchgrad/layers/adaptive_softmax.h"
 
 #include <doctest/doctest.h>
-#include <tbb/global_control.h>
 
 #include "sketchgrad/framework/grad_check.h"
 #include "sketchgrad/kernels/softmax.h"
@@ -153,6 +152,31 @@ TEST_CASE("adaptive softmax: a cluster without targets has no gradient") {
           std::vector<int32_t>{0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22});
     CHECK(layer.class_tables() == std::vector<Parameter*>{&table});
   }
+}
+
+TEST_CASE("adaptive softmax: gradients are those of the parts that a step computes") {
+  constexpr int64_t kMany = 20000, kDim = 16, kTokens = 20;
+  Rng rng(2);
+  AdaptiveSoftmax layer("softmax", {.input = kDim, .classes = kMany, .cutoffs = {100, 1000}}, rng,
+                        nullptr, test::kTestDevice);
+  Parameter x("x", {kTokens, kDim}, test::kTestDevice);
+  test::fill_normal(x.value, 5);
+  const auto gradient_bytes = [&](int32_t limit) {
+    const Tensor targets = test::random_ids({kTokens}, limit, 6);
+    allocator(test::kTestDevice).reset_peak();
+    const MemoryFigures before = allocator(test::kTestDevice).current();
+    Tape tape;
+    tape.backward(layer.loss(tape, tape.leaf(x), targets));
+    for (Parameter* parameter : layer.parameters()) parameter->gradient.clear();
+    x.gradient.clear();
+    return allocator(test::kTestDevice).peak()[Category::gradient] - before[Category::gradient];
+  };
+  // Head, x, and the seed of backward; then the first cluster, of 4 columns, as well. What its
+  // tokens hand back is not there at the peak.
+  const int64_t head = 4 * (102 * kDim + kTokens * kDim + 1);
+  CHECK(gradient_bytes(100) == head);
+  CHECK(gradient_bytes(1000) >= head + 4 * (900 * 4 + 4 * kDim));
+  CHECK(gradient_bytes(1000) < head + 4 * (900 * 4 + 4 * kDim + kTokens * 4 + 1));
 }
 
 TEST_CASE("adaptive softmax: a tied table learns with the embedding, through sketches") {

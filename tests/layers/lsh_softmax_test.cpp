@@ -273,6 +273,39 @@ TEST_CASE("lsh softmax: a step that is taken back and done again comes out the s
   }
 }
 
+TEST_CASE("lsh softmax: no float of a step is of the size of the table") {
+  constexpr int64_t kMany = 50000, kDim = 16, kTokens = 20;
+  Rng rng(2);
+  LshSoftmax layer("softmax",
+                   {.softmax = {.input = kDim, .classes = kMany},
+                    .index = {.bits = 10, .tables = 4},
+                    .active = 100,
+                    .recall_every = 0},
+                   rng, nullptr, test::kTestDevice);
+  Parameter x("x", {kTokens, kDim}, test::kTestDevice);
+  test::fill_normal(x.value, 5);
+  const Tensor targets = test::random_ids({kTokens}, kMany, 6);
+  const auto step = [&] {
+    Tape tape;
+    tape.backward(layer.loss(tape, tape.leaf(x), targets));
+    const int64_t rows = layer.weight().gradient.rows().count();
+    for (Parameter* parameter : layer.parameters()) parameter->gradient.clear();
+    x.gradient.clear();
+    return rows;
+  };
+  step();  // builds the index
+  allocator(test::kTestDevice).reset_peak();
+  const MemoryFigures before = allocator(test::kTestDevice).current();
+  const int64_t rows = step();
+  const MemoryFigures peak = allocator(test::kTestDevice).peak();
+  CHECK(rows <= 100 + kTokens);
+  CHECK(peak[Category::gradient] - before[Category::gradient] ==
+        4 * (rows * kDim + rows + kTokens * kDim + 1));
+  // A count of hits for each class, and little else.
+  const int64_t index = test::kTestDevice == kCpu ? 4 * kMany + 20000 : 20000;
+  CHECK(peak[Category::index] - before[Category::index] < index);
+}
+
 TEST_CASE("lsh softmax: a tied table learns through sketches, by few of its rows") {
   Rng rng(3);
   Embedding embedding("embedding", {.rows = 2000, .dim = 12}, rng, test::kTestDevice);
