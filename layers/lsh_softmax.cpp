@@ -17,6 +17,7 @@ constexpr int64_t kRecallAt = 10;
 void check_options(const std::string& name, const LshSoftmaxOptions& options) {
   check(options.active >= 1, "[{}] {} active rows, at least 1 is needed", name, options.active);
   check(options.rebuild_every >= 1, "[{}] an index every {} steps", name, options.rebuild_every);
+  check(options.tail_samples >= 0, "[{}] {} samples of the tail", name, options.tail_samples);
   check(options.recall_every >= 0, "[{}] recall every {} steps", name, options.recall_every);
   check(!options.importance || options.index.hash == LshHash::simhash,
         "[{}] collision probabilities are known for simhash only", name);
@@ -76,6 +77,10 @@ LshSoftmax::LshSoftmax(const std::string& name, const LshSoftmaxOptions& options
              device) {
   check_options(name, options);
   add_child(full_);
+  if (options.tail_samples > 0 && !options.importance) {
+    tail_.emplace(name, options.softmax.classes,
+                  ClassSamplerOptions{.samples = options.tail_samples});
+  }
 }
 
 void LshSoftmax::refresh_index() {
@@ -90,22 +95,55 @@ void LshSoftmax::refresh_index() {
   ++steps_;
 }
 
+// The rows of most buckets, each for itself alone; with them, of a sample of all, those that stand
+// for what has not been found.
+ClassSample LshSoftmax::negatives_of(const LshIndex::Hits& hits) {
+  const std::vector<int32_t> found = most_hit(hits, options_.active);
+  std::vector<int32_t> ids = found;
+  std::vector<float> offsets(found.size(), 0.0f);
+  if (tail_) {
+    const ClassSample sample = tail_->draw(rng_.next());
+    ids.clear();
+    offsets.clear();
+    const int32_t* const drawn = sample.ids.data<int32_t>();
+    int64_t i = 0;
+    const auto add_drawn_below = [&](int64_t limit) {
+      for (; i < sample.ids.numel() && drawn[i] < limit; ++i) {
+        ids.push_back(drawn[i]);
+        offsets.push_back(sample.log_expected.data<float>()[i]);
+      }
+    };
+    for (const int32_t row : found) {
+      add_drawn_below(row);
+      if (i < sample.ids.numel() && drawn[i] == row) ++i;
+      ids.push_back(row);
+      offsets.push_back(0.0f);
+    }
+    add_drawn_below(classes());
+  }
+  const auto count = static_cast<int64_t>(ids.size());
+  return {Tensor::from(ids, {count}, {Category::index, name_ + ".negatives"}),
+          Tensor::from(offsets, {count}, {Category::workspace, name_ + ".offsets"})};
+}
+
 Candidates LshSoftmax::find_candidates(const Tensor& x, const Tensor& targets) {
   const Tensor codes = index_.codes(x);
   const LshIndex::Hits hits = index_.find(codes);
   found_ = static_cast<double>(hits.rows.size());
+  const auto no_offset = [](int32_t) { return 0.0f; };
+  if (!options_.importance) {
+    const ClassSample negatives = negatives_of(hits);
+    return with_targets(name_, negatives.ids, negatives.log_expected, targets, classes(),
+                        no_offset);
+  }
   const double share = std::min(1.0, static_cast<double>(options_.active) / std::max(1.0, found_));
-  const std::vector<int32_t> rows = options_.importance ? thinned(hits.rows, share, rng_.next())
-                                                        : most_hit(hits, options_.active);
+  const std::vector<int32_t> rows = thinned(hits.rows, share, rng_.next());
   const auto count = static_cast<int64_t>(rows.size());
   const Tensor ids = Tensor::from(rows, {count}, {Category::index, name_ + ".negatives"});
   const Tensor offsets = Tensor::zeros({count}, {Category::workspace, name_ + ".offsets"});
-  Candidates candidates =
-      with_targets(name_, ids, offsets, targets, classes(), [](int32_t) { return 0.0f; });
-  if (options_.importance) {
-    candidates.collisions = {options_.index.tables, options_.index.bits, codes,
-                             index_.row_codes(candidates.ids), static_cast<float>(std::log(share))};
-  }
+  Candidates candidates = with_targets(name_, ids, offsets, targets, classes(), no_offset);
+  candidates.collisions = {options_.index.tables, options_.index.bits, codes,
+                           index_.row_codes(candidates.ids), static_cast<float>(std::log(share))};
   return candidates;
 }
 

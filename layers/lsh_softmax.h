@@ -1,8 +1,10 @@
 #pragma once
 
+#include <optional>
 #include <tuple>
 
 #include "sketchgrad/layers/candidate_softmax.h"
+#include "sketchgrad/layers/class_sampler.h"
 #include "sketchgrad/layers/full_softmax.h"
 #include "sketchgrad/layers/lsh_index.h"
 
@@ -11,7 +13,13 @@ namespace sketchgrad {
 struct LshSoftmaxOptions {
   FullSoftmaxOptions softmax = {};
   LshOptions index = {};
-  int64_t active = 8192;        // negatives of a step, at most (with `importance`: on average)
+  int64_t active = 8192;  // negatives of a step, at most (with `importance`: on average)
+  // Beside them a log-uniform sample of so many different classes, on average, whose logits get log
+  // Q subtracted where they have not been found: it stands for all classes that are not found, so
+  // that the sum over the candidates is an unbiased estimate of that over all (Mussmann and Ermon
+  // 2016). 0: none, and what is not found is never made less likely. Not with `importance`, which
+  // has its own estimate.
+  int64_t tail_samples = 4096;
   int64_t rebuild_every = 250;  // steps from one full index to the next
   // Between two of them: whether the rows that have had a gradient are hashed anew each step. (With
   // a tied table, those that the embedding alone has used are not.)
@@ -60,6 +68,7 @@ class LshSoftmax : public OutputLayer {
 
  private:
   void refresh_index();
+  ClassSample negatives_of(const LshIndex::Hits& hits);
   Candidates find_candidates(const Tensor& x, const Tensor& targets);
   void measure_recall(const Tensor& x, const Tensor& ids);
 
@@ -68,6 +77,7 @@ class LshSoftmax : public OutputLayer {
   Rng& rng_;
   FullSoftmax full_;
   LshIndex index_;
+  std::optional<ClassSampler> tail_;
   int64_t steps_ = 0;
   std::tuple<int64_t, Tensor> kept_;
   Tensor last_ids_;  // candidates of the last step, whose rows have changed since

@@ -37,6 +37,7 @@ std::unique_ptr<OutputLayer> make_lsh(const SoftmaxOptions& options, const Softm
                                   .bits = options.lsh_bits,
                                   .tables = options.lsh_tables},
                         .active = options.samples,
+                        .tail_samples = options.lsh_tail,
                         .rebuild_every = options.lsh_rebuild,
                         .incremental = options.lsh_incremental,
                         .importance = options.lsh_importance,
@@ -59,6 +60,12 @@ std::unique_ptr<OutputLayer> make_adaptive(const SoftmaxOptions& options, const 
 void add_lsh_options(CLI::App& command, SoftmaxOptions& options) {
   command.add_option("--lsh-hash", options.lsh_hash, "simhash, or dwta (winner-take-all)")
       ->check(CLI::IsMember({"simhash", "dwta"}))
+      ->capture_default_str();
+  command
+      .add_option("--lsh-tail", options.lsh_tail,
+                  "words of a log-uniform sample beside those found, which stands for all that are "
+                  "not; 0: none")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--lsh-bits", options.lsh_bits, "of a code; a table has 2^BITS buckets")
       ->check(CLI::Range(1, 24))

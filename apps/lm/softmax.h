@@ -23,6 +23,7 @@ struct SoftmaxOptions {
   std::vector<int64_t> cutoffs = {};  // empty: choose_cutoffs of layers/adaptive_cutoffs.h
   double division = 4.0;
   std::string lsh_hash = "simhash";  // a word of parse_lsh_hash
+  int64_t lsh_tail = 4096;
   int lsh_bits = 15;
   int lsh_tables = 16;
   int64_t lsh_rebuild = 250;
@@ -32,7 +33,7 @@ struct SoftmaxOptions {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SoftmaxOptions, softmax, samples, sampler,
                                                 unigram_power, replacement, correct_target, cutoffs,
-                                                division, lsh_hash, lsh_bits, lsh_tables,
+                                                division, lsh_hash, lsh_tail, lsh_bits, lsh_tables,
                                                 lsh_rebuild, lsh_incremental, lsh_importance)
 
 void add_options(CLI::App& command, SoftmaxOptions& options);

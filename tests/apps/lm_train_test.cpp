@@ -63,6 +63,7 @@ TEST_CASE("lm train: the same bits with one and two threads") {
       settings.model.softmax.samples = 80;
       settings.model.softmax.cutoffs = {20, 90};
       settings.model.softmax.lsh_bits = 5;
+      settings.model.softmax.lsh_tail = 30;
       settings.model.softmax.lsh_incremental = true;
     }
     const StateDict one = fixture.trained(settings, name + "1");
@@ -90,6 +91,7 @@ TEST_CASE("lm train: a resumed run goes on bit for bit") {
       settings.model.softmax.softmax = name;
       settings.model.softmax.samples = 50;
       settings.model.softmax.lsh_bits = 5;
+      settings.model.softmax.lsh_tail = 30;
       settings.model.softmax.lsh_rebuild = 4;
       settings.model.softmax.lsh_incremental = true;
     }
@@ -259,10 +261,9 @@ TEST_CASE("lm train: every softmax learns, and what it has learned is scored") {
       settings.model.softmax.softmax = name;
       settings.model.softmax.samples = 60;
       settings.model.softmax.cutoffs = {20, 90};
-      // So that most words are found: what is not, is not pushed down in so few steps.
-      settings.model.softmax.lsh_bits = 2;
+      settings.model.softmax.lsh_bits = 4;
       settings.model.softmax.lsh_tables = 4;
-      if (name == "lsh") settings.model.softmax.samples = 2000;
+      settings.model.softmax.lsh_tail = 60;
       settings.model.tie = tie;
       if (tie) {
         settings.model.projection = settings.model.embedding_dim;

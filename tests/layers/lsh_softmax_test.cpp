@@ -20,6 +20,7 @@ LshSoftmaxOptions small_options() {
   return {.softmax = {.input = kInput, .classes = kClasses, .init_range = 0.5f},
           .index = {.bits = 4, .tables = 3, .bucket_limit = kClasses},
           .active = kClasses,
+          .tail_samples = 0,
           .rebuild_every = 5};
 }
 
@@ -145,6 +146,37 @@ TEST_CASE("lsh softmax: gradients agree with finite differences") {
       grad_check([&](Tape& tape) { return fixture.layer.loss(tape, tape.leaf(x), some_targets()); },
                  parameters, {.max_elements = test::kTestDevice == kCpu ? 200 : 30});
   CHECK_MESSAGE(result.passed, result.where);
+}
+
+TEST_CASE("lsh softmax: with a sample of the tail the sum over the candidates is unbiased") {
+  LshSoftmaxOptions options = small_options();
+  options.active = 10;
+  options.tail_samples = 15;
+  options.recall_every = 0;
+  options.rebuild_every = 1 << 30;
+  Fixture fixture(options);
+  const Tensor x = test::random_normal({1, kInput}, 4);
+  const Tensor targets = Tensor::from<int32_t>({17}, {1}, test::kTestData);
+  const double target_logit = logit(fixture.layer, x.to_vector<float>(), 0, 17);
+  const auto sum = [&] {
+    Tape tape(false);
+    const Variable loss = fixture.layer.loss(tape, Tape::constant(x), targets);
+    return std::exp(loss.value.item() + target_logit);
+  };
+  fixture.layer.set_training(false);
+  const double exact = sum();
+  fixture.layer.set_training(true);
+  const int repeats = test::kTestDevice == kCpu ? 3000 : 300;
+  double total = 0, squares = 0;
+  for (int i = 0; i < repeats; ++i) {
+    const double one = sum();
+    total += one;
+    squares += one * one;
+  }
+  const double mean = total / repeats;
+  const double error = std::sqrt((squares / repeats - mean * mean) / repeats);
+  CHECK(std::abs(mean - exact) < 4 * error + 1e-4 * exact);
+  CHECK(error < 0.05 * exact);
 }
 
 TEST_CASE("lsh softmax: with the correction the sum over the negatives is unbiased") {
@@ -280,6 +312,7 @@ TEST_CASE("lsh softmax: no float of a step is of the size of the table") {
                    {.softmax = {.input = kDim, .classes = kMany},
                     .index = {.bits = 10, .tables = 4},
                     .active = 100,
+                    .tail_samples = 0,
                     .recall_every = 0},
                    rng, nullptr, test::kTestDevice);
   Parameter x("x", {kTokens, kDim}, test::kTestDevice);
@@ -312,6 +345,7 @@ TEST_CASE("lsh softmax: a tied table learns through sketches, by few of its rows
   LshSoftmaxOptions options{.softmax = {.input = 12, .classes = 2000},
                             .index = {.bits = 6, .tables = 4},
                             .active = 100,
+                            .tail_samples = 50,
                             .rebuild_every = 10,
                             .incremental = true};
   LshSoftmax layer("softmax", options, rng, &embedding.weight(), test::kTestDevice);
@@ -332,7 +366,7 @@ TEST_CASE("lsh softmax: a tied table learns through sketches, by few of its rows
     tape.backward(layer.loss(tape, embedding.forward(tape, ids), targets));
     std::vector<int32_t> rows = embedding.weight().gradient.rows().ids.to_vector<int32_t>();
     std::erase(rows, -1);  // padding, on CUDA
-    CHECK(rows.size() <= 30 + 30 + 100);
+    CHECK(rows.size() <= 30 + 30 + 100 + 100);
     optimizer.step();
     optimizer.clear_gradients();
   }
