@@ -170,19 +170,21 @@ uint64_t LshIndex::priority(int64_t table, int32_t row) const {
   return drawn << 32 | static_cast<uint32_t>(row);  // no two are equal
 }
 
+// Members stand as a heap with the largest priority in front: of what comes to a full bucket, most
+// is turned away by one comparison.
 void LshIndex::insert(int64_t table, int32_t row, int32_t code) {
   const int64_t bucket = table * buckets() + code;
   int32_t* const members = members_.data<int32_t>() + bucket * options_.bucket_limit;
   int32_t& size = sizes_.data<int32_t>()[bucket];
+  const auto before = [&](int32_t a, int32_t b) { return priority(table, a) < priority(table, b); };
   ++belong_.data<int32_t>()[bucket];
-  if (size < options_.bucket_limit) {
-    members[size++] = row;
-    return;
+  if (size == options_.bucket_limit) {
+    if (!before(row, members[0])) return;
+    std::pop_heap(members, members + size, before);
+    --size;
   }
-  int32_t* const last = std::max_element(members, members + size, [&](int32_t a, int32_t b) {
-    return priority(table, a) < priority(table, b);
-  });
-  if (priority(table, row) < priority(table, *last)) *last = row;
+  members[size++] = row;
+  std::push_heap(members, members + size, before);
 }
 
 bool LshIndex::remove(int64_t table, int32_t row, int32_t code) {
@@ -193,6 +195,8 @@ bool LshIndex::remove(int64_t table, int32_t row, int32_t code) {
   int32_t* const found = std::find(members, members + size, row);
   if (found == members + size) return true;
   *found = members[--size];
+  std::make_heap(members, members + size,
+                 [&](int32_t a, int32_t b) { return priority(table, a) < priority(table, b); });
   return size == left;
 }
 
