@@ -40,12 +40,12 @@ struct CollisionPiece {
       for (int64_t c = 0; c < count; ++c) same[c] |= codes[c] == code ? 1 : 0;
     }
   }
-  // all_of and any_of, by their step and its neutral element.
+  // combine_events of `base`, into `result`.
   template <class Combine>
-  void by_squaring(int exponent, float neutral, int64_t count, const Combine& combine) {
-    std::fill_n(result, count, neutral);
-    for (; exponent > 0; exponent >>= 1) {
-      if (exponent & 1) {
+  void combine_events(const Combine& combine, int events, int64_t count) {
+    std::fill_n(result, count, Combine::kNeutral);
+    for (; events > 0; events >>= 1) {
+      if (events & 1) {
 #pragma omp simd
         for (int64_t c = 0; c < count; ++c) result[c] = combine(result[c], base[c]);
       }
@@ -59,9 +59,9 @@ struct CollisionPiece {
     for (int64_t c = 0; c < count; ++c) {
       base[c] = simhash_agreement(cosine_of(dots[c], norm * row_norms[c]));
     }
-    by_squaring(bits, 1.0f, count, [](float p, float q) { return both_happen(p, q); });
+    combine_events(BothHappen{}, bits, count);
     std::copy_n(result, count, base);
-    by_squaring(tables, 0.0f, count, [](float p, float q) { return either_happens(p, q); });
+    combine_events(EitherHappens{}, tables, count);
   }
 };
 

@@ -28,23 +28,22 @@ SG_HD float simhash_agreement(float cosine) {
 
 // Of independent events with probabilities p and q; the second without the cancellation of
 // 1 - (1 - p) (1 - q).
-SG_HD float both_happen(float p, float q) { return p * q; }
-SG_HD float either_happens(float p, float q) { return p + (q - p * q); }
+struct BothHappen {
+  static constexpr float kNeutral = 1.0f;
+  SG_HD float operator()(float p, float q) const { return p * q; }
+};
+struct EitherHappens {
+  static constexpr float kNeutral = 0.0f;
+  SG_HD float operator()(float p, float q) const { return p + (q - p * q); }
+};
 
-// That `count` events of probability p all happen, or any of them, by squaring.
-SG_HD float all_of(float p, int count) {
-  float result = 1.0f;
+// `count` events of probability p, combined by squaring.
+template <class Combine>
+SG_HD float combine_events(const Combine& combine, float p, int count) {
+  float result = Combine::kNeutral;
   for (; count > 0; count >>= 1) {
-    if (count & 1) result = both_happen(result, p);
-    p = both_happen(p, p);
-  }
-  return result;
-}
-SG_HD float any_of(float p, int count) {
-  float result = 0.0f;
-  for (; count > 0; count >>= 1) {
-    if (count & 1) result = either_happens(result, p);
-    p = either_happens(p, p);
+    if (count & 1) result = combine(result, p);
+    p = combine(p, p);
   }
   return result;
 }
@@ -53,7 +52,8 @@ SG_HD float cosine_of(float dot, float norms) { return norms > 0.0f ? dot / norm
 
 // Of two vectors: that some of `tables` codes of `bits` bits is the same.
 SG_HD float simhash_collision(float dot, float norms, int tables, int bits) {
-  return any_of(all_of(simhash_agreement(cosine_of(dot, norms)), bits), tables);
+  const float same = combine_events(BothHappen{}, simhash_agreement(cosine_of(dot, norms)), bits);
+  return combine_events(EitherHappens{}, same, tables);
 }
 // Below it a collision is taken for as likely: what little is lost is worth less than the noise of
 // huge weights.

@@ -76,13 +76,8 @@ struct AdaptiveSoftmax::Gradients {
   std::vector<std::pair<Variable, RowSparse>> rows;
 
   void scale(float factor) const {
-    const auto scale_one = [factor](const Tensor& values) {
-      if (!values.defined()) return;
-      kernels::scale(values.exec(), values.data<float>(), factor, values.data<float>(),
-                     values.numel());
-    };
-    for (const auto& [place, values] : dense) scale_one(values);
-    for (const auto& [place, part] : rows) scale_one(part.values);
+    for (const auto& [place, values] : dense) scale_in_place(values, factor);
+    for (const auto& [place, part] : rows) scale_in_place(part.values, factor);
   }
 };
 
@@ -257,10 +252,10 @@ void AdaptiveSoftmax::add_cluster(Tape& tape, size_t i, const Part& part, double
 
 Variable AdaptiveSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets) {
   const MemoryScope scope(name_);
-  const int64_t tokens = check_features(name_, x.value, options_.input);
-  const Tensor here = targets.to(kCpu, {Category::index, name_ + ".targets"});
-  const double share = share_of_mean(check_targets(name_, here, tokens, options_.classes));
-  const Split split(*this, here);
+  const HostTargets here =
+      check_targets_on_cpu(name_, x.value, options_.input, targets, options_.classes);
+  const double share = share_of_mean(here.count);
+  const Split split(*this, here.ids);
   SoftmaxLoss loss = softmax_loss(name_ + ".head", x.value, {head_weight(), head_bias()},
                                   Split::there(split.head, x.value.device()), share,
                                   options_.chunk_bytes, tape.recording(), x.needs_gradient());
@@ -288,9 +283,8 @@ Variable AdaptiveSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targ
 Tensor AdaptiveSoftmax::log_prob(const Tensor& x, const Tensor& targets) {
   const MemoryScope scope(name_);
   const Device device = x.device();
-  const Tensor here = targets.to(kCpu, {Category::index, name_ + ".targets"});
-  check_targets(name_, here, check_features(name_, x, options_.input), options_.classes);
-  const Split split(*this, here);
+  const Split split(*this,
+                    check_targets_on_cpu(name_, x, options_.input, targets, options_.classes).ids);
   const auto negative_log_prob = [&](const std::string& name, const Tensor& features,
                                      const SoftmaxTable& table, const Tensor& ids,
                                      Category category) {
@@ -313,7 +307,7 @@ Tensor AdaptiveSoftmax::log_prob(const Tensor& x, const Tensor& targets) {
     kernels::scatter_add_rows(rows.exec(), as_column(tail), places.data<int32_t>(), 1.0f,
                               as_column(result));
   }
-  kernels::scale(result.exec(), result.data<float>(), -1.0f, result.data<float>(), result.numel());
+  scale_in_place(result, -1.0f);
   return result;
 }
 

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/layers/best_classes.h"
 #include "sketchgrad/layers/output_checks.h"
 #include "sketchgrad/layers/softmax_chunks.h"
@@ -70,7 +69,7 @@ Tensor FullSoftmax::log_prob(const Tensor& x, const Tensor& targets) {
                              options_.chunk_bytes);
   chunks.see_all();
   const Tensor result = chunks.losses({Category::data, name_ + ".log_prob"});
-  kernels::scale(result.exec(), result.data<float>(), -1.0f, result.data<float>(), result.numel());
+  scale_in_place(result, -1.0f);
   return result;
 }
 

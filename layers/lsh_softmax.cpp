@@ -163,17 +163,16 @@ void LshSoftmax::measure_recall(const Tensor& x, const Tensor& ids) {
 Variable LshSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets) {
   if (!training()) return full_.loss(tape, x, targets);
   const MemoryScope scope(name_);
-  const int64_t tokens = check_features(name_, x.value, options_.softmax.input);
-  const Tensor here = targets.to(kCpu, {Category::index, name_ + ".targets"});
-  const int64_t count = check_targets(name_, here, tokens, classes());
+  const HostTargets here =
+      check_targets_on_cpu(name_, x.value, options_.softmax.input, targets, classes());
   // On an index as old as it gets.
   const bool measure = options_.recall_every > 0 && (steps_ + 1) % options_.recall_every == 0;
   refresh_index();
-  const Candidates candidates = find_candidates(x.value, here);
+  const Candidates candidates = find_candidates(x.value, here.ids);
   active_ = static_cast<double>(candidates.ids.numel());
   if (options_.incremental) last_ids_ = candidates.ids.clone({Category::index, name_ + ".last"});
   if (measure) measure_recall(x.value, candidates.ids);
-  return candidate_softmax_loss(tape, name_, x, weight(), bias(), candidates, count,
+  return candidate_softmax_loss(tape, name_, x, weight(), bias(), candidates, here.count,
                                 options_.softmax.chunk_bytes);
 }
 

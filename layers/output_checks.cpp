@@ -1,5 +1,7 @@
 #include "sketchgrad/layers/output_checks.h"
 
+#include <utility>
+
 #include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/kernels/softmax.h"
 
@@ -28,6 +30,14 @@ int64_t check_targets(const std::string& name, const Tensor& targets, int64_t to
                     target, position, classes, kernels::kIgnoredTarget));
   }
   return tokens - kernels::count_id(exec, ids, tokens, kernels::kIgnoredTarget);
+}
+
+HostTargets check_targets_on_cpu(const std::string& name, const Tensor& x, int64_t input,
+                                 const Tensor& targets, int64_t classes) {
+  const int64_t tokens = check_features(name, x, input);
+  Tensor ids = targets.to(kCpu, {Category::index, name + ".targets"});
+  const int64_t count = check_targets(name, ids, tokens, classes);
+  return {std::move(ids), count};
 }
 
 double share_of_mean(int64_t count) { return count > 0 ? 1.0 / static_cast<double>(count) : 0.0; }

@@ -39,7 +39,8 @@ class SampledSoftmax : public OutputLayer {
 
  private:
   std::string name_;
-  SampledSoftmaxOptions options_;
+  FullSoftmaxOptions softmax_;
+  bool correct_target_;
   Rng& rng_;
   FullSoftmax full_;
   ClassSampler sampler_;

@@ -59,12 +59,14 @@ void see_all_with_gradients(const SoftmaxChunks& chunks, float scale,
 
 }  // namespace
 
+void scale_in_place(const Tensor& values, float factor) {
+  if (!values.defined()) return;
+  float* const data = values.data<float>();
+  kernels::scale(values.exec(), data, factor, data, values.numel());
+}
+
 void SoftmaxGradients::scale(float factor) const {
-  for (const Tensor* gradient : {&x, &weight, &bias}) {
-    if (!gradient->defined()) continue;
-    float* const data = gradient->data<float>();
-    kernels::scale(gradient->exec(), data, factor, data, gradient->numel());
-  }
+  for (const Tensor* gradient : {&x, &weight, &bias}) scale_in_place(*gradient, factor);
 }
 
 Tensor scaled_total(const Tensor& losses, double scale, const std::string& name) {

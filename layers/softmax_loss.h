@@ -13,6 +13,9 @@ struct SoftmaxTable {
   Tensor bias;    // [classes], or undefined
 };
 
+// In place; nothing where it is undefined.
+void scale_in_place(const Tensor& values, float factor);
+
 // With respect to what a loss was taken of; undefined where it was not asked for.
 struct SoftmaxGradients {
   Tensor x;       // the shape of x

@@ -21,6 +21,14 @@ inline std::vector<float> random_floats(int64_t count, uint32_t seed, float low 
   return values;
 }
 
+inline std::vector<float> random_normals(size_t count, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
 inline std::vector<int32_t> random_ids(int64_t count, int64_t limit, uint32_t seed) {
   std::mt19937 generator(seed);
   std::uniform_int_distribution<int32_t> distribution(0, static_cast<int32_t>(limit - 1));

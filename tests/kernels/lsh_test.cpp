@@ -10,22 +10,13 @@
 
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/lsh_impl.h"
+#include "sketchgrad/tests/kernels/arrays.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 using namespace sketchgrad;
 using namespace sketchgrad::kernels;
 
-namespace {
-
-std::vector<float> normals(size_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("lsh: the angle of two vectors by its cosine") {
   for (int i = -1000; i <= 1000; ++i) {
@@ -40,8 +31,8 @@ TEST_CASE("lsh: the angle of two vectors by its cosine") {
 TEST_CASE("lsh: SimHash codes agree as often as stated") {
   constexpr int64_t kDim = 20;
   constexpr int kTables = 20000, kBits = 3;
-  const std::vector<float> directions = normals(kDim * kTables * kBits, 1);
-  std::vector<float> a = normals(kDim, 2), b = normals(kDim, 3);
+  const std::vector<float> directions = test::random_normals(kDim * kTables * kBits, 1);
+  std::vector<float> a = test::random_normals(kDim, 2), b = test::random_normals(kDim, 3);
   double dot = 0, square_a = 0, square_b = 0;
   for (size_t i = 0; i < kDim; ++i) {
     b[i] = 0.7f * a[i] + 0.5f * b[i];
@@ -106,7 +97,7 @@ TEST_CASE("lsh: norms, and logits weighed by collisions, against plain loops") {
     for (const int64_t cols : {1, 7, 600}) {
       CAPTURE(tokens);
       CAPTURE(cols);
-      const std::vector<float> dots = normals(static_cast<size_t>(tokens * cols), 4);
+      const std::vector<float> dots = test::random_normals(static_cast<size_t>(tokens * cols), 4);
       std::vector<float> token_norms(static_cast<size_t>(tokens), 2.0f),
           norms(static_cast<size_t>(cols), 1.5f);
       std::vector<int32_t> token_codes(static_cast<size_t>(tokens * kTables)),

@@ -31,14 +31,6 @@ struct OwnedPlan {
   SketchPlan plan;
 };
 
-std::vector<float> normals(size_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 std::vector<int32_t> every_third(int64_t count) {
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < count; ++i) ids.push_back(3 * i + 1);
@@ -157,7 +149,7 @@ TEST_CASE(
     "a count-sketch estimate is unbiased, its variance the neighbours' energy over the width") {
   constexpr int64_t rows = 50;
   constexpr int64_t width = 10;
-  const std::vector<float> x = normals(rows, 1);
+  const std::vector<float> x = test::random_normals(rows, 1);
   double energy = 0.0;
   for (int64_t i = 1; i < rows; ++i)
     energy += x[static_cast<size_t>(i)] * x[static_cast<size_t>(i)];
@@ -196,7 +188,7 @@ SketchView view_of(std::vector<float>& cells, const Geometry& g) {
 }
 
 std::vector<float> random_cells(const Geometry& g) {
-  return normals(static_cast<size_t>(g.depth * g.width * g.dim), 3);
+  return test::random_normals(static_cast<size_t>(g.depth * g.width * g.dim), 3);
 }
 
 // ---- Steps against double references
@@ -231,7 +223,8 @@ TEST_CASE("estimates are the median, minimum or mean of the readings") {
   for (const Geometry& g : kGeometries) {
     const std::vector<float> cells = random_cells(g);
     const std::vector<int32_t> ids = every_third(g.rows);
-    const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
+    const std::vector<float> gradient =
+        test::random_normals(static_cast<size_t>(g.rows * g.dim), 9);
     for (const Combine combine : {Combine::median, Combine::minimum, Combine::mean}) {
       for (const bool with_signs : {false, true}) {
         const SketchStep step{.accumulate = {1.0f, 0.0f, false},
@@ -274,7 +267,8 @@ TEST_CASE("buckets combine their rows, in columns of any width") {
         const std::vector<float> cells = random_cells(g);
         std::vector<double> expected(cells.begin(), cells.end());
         const std::vector<int32_t> ids = every_third(g.rows);
-        const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
+        const std::vector<float> gradient =
+            test::random_normals(static_cast<size_t>(g.rows * g.dim), 9);
         SketchStep step{.accumulate = {1.0f, 0.0f, true}, .with_signs = true};
         const std::vector<float> estimate = step_sketch(g, cells, step, gradient).values;
         step.estimate_weight = 0.3f;
@@ -382,14 +376,14 @@ std::vector<float> step_both(const Variety& first, const Variety& second, int64_
                              const Update& update) {
   constexpr int64_t kRows = 40, kTableRows = 122, kWidth = 7;
   const std::vector<int32_t> ids = every_third(kRows);
-  const std::vector<float> gradient = normals(static_cast<size_t>(kRows * dim), 9);
+  const std::vector<float> gradient = test::random_normals(static_cast<size_t>(kRows * dim), 9);
   const OwnedPlan first_plan(5, first.depth, kWidth, ids);
   const OwnedPlan second_plan(5, second.depth, kWidth, ids);
   const bool same = first.depth == second.depth;
   const int64_t pieces = sketch_pieces(dim);
   const int64_t cells1 = first.depth * kWidth * dim, cells2 = second.depth * kWidth * dim;
-  std::vector<float> all =
-      normals(static_cast<size_t>(cells1 + cells2 + kTableRows * (dim + 2 * pieces)), 3);
+  std::vector<float> all = test::random_normals(
+      static_cast<size_t>(cells1 + cells2 + kTableRows * (dim + 2 * pieces)), 3);
   for (float& value : all) value = std::abs(value);
   float* const other_cells = all.data() + cells1;
   float* const parameter = other_cells + cells2;
@@ -448,7 +442,8 @@ TEST_CASE("by scale, a bucket without a shape leaves the row flat") {
 
 TEST_CASE("a second query sees what the step wrote") {
   for (const Geometry& g : kGeometries) {
-    const std::vector<float> gradient = normals(static_cast<size_t>(g.rows * g.dim), 9);
+    const std::vector<float> gradient =
+        test::random_normals(static_cast<size_t>(g.rows * g.dim), 9);
     SketchStep step{.accumulate = {0.9f, 0.1f, false},
                     .with_signs = true,
                     .estimate_weight = -0.1f,
@@ -502,8 +497,8 @@ TEST_CASE("trust is 1 where the depths agree and small where they show only nois
   const Geometry g{3, 4096, dim, 2};
   std::vector<float> cells(static_cast<size_t>(g.depth * g.width * dim), 0.0f);
   const std::vector<int32_t> ids = every_third(2);
-  const std::vector<float> value = normals(dim, 1);
-  const std::vector<float> noise = normals(3 * dim, 2);
+  const std::vector<float> value = test::random_normals(dim, 1);
+  const std::vector<float> noise = test::random_normals(3 * dim, 2);
   for (int32_t j = 0; j < 3; ++j) {
     for (size_t row = 0; row < 2; ++row) {
       const Slot slot = sketch_slot(5, j, ids[row], g.width);
@@ -550,7 +545,7 @@ TEST_CASE("by scale, the mean of a row is exact whatever shares its bucket") {
                         .rows = RowWeights::by_scale};
   double expected[2] = {};
   for (uint32_t t = 0; t < 20; ++t) {
-    std::vector<float> gradient = normals(2 * 33, t);
+    std::vector<float> gradient = test::random_normals(2 * 33, t);
     for (size_t c = 0; c < 33; ++c) gradient[33 + c] *= 1000.0f;
     const Stepped out = step_sketch(g, cells, step, gradient, contiguous(scales.data(), 8, 1));
     cells = out.cells;

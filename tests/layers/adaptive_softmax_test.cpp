@@ -206,9 +206,7 @@ TEST_CASE("adaptive softmax: no tokens, and every target ignored") {
   AdaptiveSoftmax layer("softmax", small_options({4, 10}, true), rng, nullptr, test::kTestDevice);
   for (const int64_t tokens : {0, 3}) {
     Parameter x("x", {tokens, kInput}, test::kTestDevice);
-    const Tensor none =
-        Tensor::from(std::vector<int32_t>(static_cast<size_t>(tokens), kernels::kIgnoredTarget),
-                     {tokens}, test::kTestData);
+    const Tensor none = test::ignored_targets(tokens);
     Tape tape;
     const Variable loss = layer.loss(tape, tape.leaf(x), none);
     CHECK(loss.value.item() == 0.0f);

@@ -216,9 +216,7 @@ TEST_CASE("full softmax: no targets at all, or no tokens: loss and gradients of 
   FullSoftmax layer("softmax", {.input = 3, .classes = 5}, rng, nullptr, test::kTestDevice);
   for (const int64_t tokens : {0, 4}) {
     Parameter x("x", {tokens, 3}, test::kTestDevice);
-    const Tensor targets =
-        Tensor::from(std::vector<int32_t>(static_cast<size_t>(tokens), kernels::kIgnoredTarget),
-                     {tokens}, test::kTestData);
+    const Tensor targets = test::ignored_targets(tokens);
     const Results results = results_of(layer, x, targets);
     CHECK(results.loss == 0.0f);
     CHECK(results.grad_x == std::vector<float>(static_cast<size_t>(tokens * 3), 0.0f));

@@ -14,6 +14,7 @@
 #include "sketchgrad/framework/module.h"
 #include "sketchgrad/framework/ops.h"
 #include "sketchgrad/kernels/philox.h"
+#include "sketchgrad/kernels/softmax.h"
 #include "sketchgrad/tests/support/test_device.h"
 
 // What the tests of layers share. Layers and data are on kTestDevice, ids and targets on the CPU,
@@ -48,6 +49,28 @@ inline Tensor random_ids(const Shape& shape, int32_t limit, uint64_t seed) {
         static_cast<int32_t>(kernels::philox_bits({seed, 0}, i) % static_cast<uint32_t>(limit));
   }
   return Tensor::from(ids, shape, kTestData);
+}
+
+inline Tensor ignored_targets(int64_t tokens) {
+  return Tensor::from(std::vector<int32_t>(static_cast<size_t>(tokens), kernels::kIgnoredTarget),
+                      {tokens}, kTestData);
+}
+
+// The mean of what `draw()` returns, and its standard error.
+struct Estimate {
+  double mean = 0;
+  double error = 0;
+};
+template <class Draw>
+Estimate estimate(int repeats, const Draw& draw) {
+  double total = 0, squares = 0;
+  for (int i = 0; i < repeats; ++i) {
+    const double one = draw();
+    total += one;
+    squares += one * one;
+  }
+  const double mean = total / repeats;
+  return {mean, std::sqrt((squares / repeats - mean * mean) / repeats)};
 }
 
 // A scalar that depends on every element of y in its own way.

@@ -167,14 +167,7 @@ TEST_CASE("lsh softmax: with a sample of the tail the sum over the candidates is
   const double exact = sum();
   fixture.layer.set_training(true);
   const int repeats = test::kTestDevice == kCpu ? 3000 : 300;
-  double total = 0, squares = 0;
-  for (int i = 0; i < repeats; ++i) {
-    const double one = sum();
-    total += one;
-    squares += one * one;
-  }
-  const double mean = total / repeats;
-  const double error = std::sqrt((squares / repeats - mean * mean) / repeats);
+  const auto [mean, error] = test::estimate(repeats, sum);
   CHECK(std::abs(mean - exact) < 4 * error + 1e-4 * exact);
   CHECK(error < 0.05 * exact);
 }
@@ -206,14 +199,7 @@ TEST_CASE("lsh softmax: with the correction the sum over the negatives is unbias
       const double exact = sum();
       fixture.layer.set_training(true);
       const int repeats = test::kTestDevice == kCpu ? 3000 : 300;
-      double total = 0, squares = 0;
-      for (int i = 0; i < repeats; ++i) {
-        const double one = sum();
-        total += one;
-        squares += one * one;
-      }
-      const double mean = total / repeats;
-      const double error = std::sqrt((squares / repeats - mean * mean) / repeats);
+      const auto [mean, error] = test::estimate(repeats, sum);
       CHECK(std::abs(mean - exact) < 4 * error + 1e-4 * exact);
       CHECK(error < 0.1 * exact);
     }
@@ -377,9 +363,7 @@ TEST_CASE("lsh softmax: no tokens, every target ignored, and options that do not
   Fixture fixture(small_options());
   for (const int64_t tokens : {0, 3}) {
     Parameter x("x", {tokens, kInput}, test::kTestDevice);
-    const Tensor none =
-        Tensor::from(std::vector<int32_t>(static_cast<size_t>(tokens), kernels::kIgnoredTarget),
-                     {tokens}, test::kTestData);
+    const Tensor none = test::ignored_targets(tokens);
     Tape tape;
     const Variable loss = fixture.layer.loss(tape, tape.leaf(x), none);
     CHECK(loss.value.item() == 0.0f);

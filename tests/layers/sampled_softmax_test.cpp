@@ -374,9 +374,7 @@ TEST_CASE("sampled softmax: no tokens, no targets, and every target ignored") {
   for (const int64_t tokens : {0, 3}) {
     CAPTURE(tokens);
     Parameter x("x", {tokens, kInput}, test::kTestDevice);
-    const Tensor none =
-        Tensor::from(std::vector<int32_t>(static_cast<size_t>(tokens), kernels::kIgnoredTarget),
-                     {tokens}, test::kTestData);
+    const Tensor none = test::ignored_targets(tokens);
     Tape tape;
     const Variable loss = fixture.layer.loss(tape, tape.leaf(x), none);
     CHECK(loss.value.item() == 0.0f);

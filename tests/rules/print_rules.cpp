@@ -268,8 +268,8 @@ void print_hashes(Inputs& inputs) {
     print("simhash_agreement", simhash_agreement(inputs.number(1.01f)));
     print("simhash_collision", simhash_collision(inputs.number(1.0f), 1.0f, 4, 5));
     print("fast_log", fast_log(std::abs(inputs.number(20.0f))));
-    print("all_of", all_of(std::abs(inputs.number(1.0f)), i % 20));
-    print("any_of", any_of(std::abs(inputs.number(1.0f)), i % 20));
+    print("BothHappen", combine_events(BothHappen{}, std::abs(inputs.number(1.0f)), i % 20));
+    print("EitherHappens", combine_events(EitherHappens{}, std::abs(inputs.number(1.0f)), i % 20));
   }
   std::vector<float> row_norms = inputs.floats(kCols);
   for (float& norm : row_norms) norm = std::abs(norm);
