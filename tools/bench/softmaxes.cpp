@@ -100,8 +100,12 @@ void run_softmaxes(const Options& options, Report& report) {
   for (const bool importance : {false, true}) {
     auto layer = std::make_unique<LshSoftmax>(
         "lsh",
-        LshSoftmaxOptions{
-            .softmax = size, .active = samples, .importance = importance, .recall_every = 0},
+        LshSoftmaxOptions{.softmax = size,
+                          // A half found, a half sampled; weighed, all are found.
+                          .active = importance ? samples : samples / 2,
+                          .tail_samples = samples / 2,
+                          .importance = importance,
+                          .recall_every = 0},
         rng, nullptr, device());
     if (!importance) lsh = layer.get();
     add(fmt::format("lsh, {} {} classes", importance ? "weighed, about" : "at most", samples),
