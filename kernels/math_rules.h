@@ -72,6 +72,30 @@ SG_HD float fast_log(float x) {
 // To 3 ulp; results below 1.18e-38 are within 3e-39.
 SG_HD float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
+// log(1 + e^x) to 4 ulp, as far down as e^x is a normal number, and sigmoid(x) to 3 ulp, of one
+// exponential: log(1 + y) = 2 artanh(y / (2 + y)) as a series, where adding 1 first would lose a
+// small y.
+struct SoftplusAndSigmoid {
+  float softplus;
+  float sigmoid;
+};
+SG_HD SoftplusAndSigmoid softplus_and_sigmoid(float x) {
+  const float magnitude = x < 0.0f ? -x : x;
+  const float y = fast_exp(-magnitude);
+  const float s = y / (2.0f + y);
+  const float s2 = s * s;
+  float p = 2.0f / 15.0f;
+  p = p * s2 + 2.0f / 13.0f;
+  p = p * s2 + 2.0f / 11.0f;
+  p = p * s2 + 2.0f / 9.0f;
+  p = p * s2 + 2.0f / 7.0f;
+  p = p * s2 + 2.0f / 5.0f;
+  p = p * s2 + 2.0f / 3.0f;
+  const float log1p = p * s2 * s + 2.0f * s;
+  const float of_magnitude = 1.0f / (1.0f + y);
+  return {(x < 0.0f ? 0.0f : x) + log1p, x < 0.0f ? y * of_magnitude : of_magnitude};
+}
+
 // To 1.5 ulp: tanh(x) = 1 - 2 / (e^2x + 1); near 0 an odd polynomial keeps the relative error
 // (Cephes tanhf).
 SG_HD float fast_tanh(float x) {

@@ -5,6 +5,7 @@
 #include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
+#include "sketchgrad/kernels/multi_label_impl.h"
 #include "sketchgrad/kernels/random_impl.h"
 #include "sketchgrad/kernels/reduce_impl.h"
 #include "sketchgrad/kernels/rows_impl.h"
@@ -92,6 +93,7 @@ void copy_other_ids(const Exec&, const int32_t*, int64_t, int32_t, int32_t*, int
 Groups group_by_key(const Exec&, const int32_t*, int64_t, int64_t, int32_t*, int32_t*, int32_t*) {
   not_compiled();
 }
+void csr_matmul(const Exec&, const CsrMatrix&, ConstMatrix, Matrix) { not_compiled(); }
 void sum_groups(const Exec&, const Groups&, ConstMatrix, Matrix) { not_compiled(); }
 
 void row_norms(const Exec&, ConstMatrix, float*) { not_compiled(); }
@@ -99,6 +101,12 @@ void simhash_codes(const Exec&, ConstMatrix, int, int, int32_t*) { not_compiled(
 void wta_codes(const Exec&, ConstMatrix, WtaShape, const int32_t*, int32_t*) { not_compiled(); }
 void weigh_collisions(const Exec&, Matrix, const CollisionWeights&) { not_compiled(); }
 void sketch_slots(const Exec&, const SlotElement&, int64_t) { not_compiled(); }
+
+void take_label_logits(const Exec&, ConstMatrix, const float*, const CsrMatrix&, float*) {
+  not_compiled();
+}
+void subtract_labels(const Exec&, const CsrMatrix&, float, Matrix) { not_compiled(); }
+void sigmoid_cross_entropy(const Exec&, Matrix, const float*, float, float*) { not_compiled(); }
 
 void online_softmax_begin(const Exec&, OnlineSoftmax, int64_t) { not_compiled(); }
 void online_softmax_update(const Exec&, Matrix, const float*, int64_t, const int32_t*,

@@ -76,6 +76,16 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
                   begin, order);
 }
 
+void csr_matmul(const Exec& exec, const CsrMatrix& a, ConstMatrix table, Matrix out) {
+  check_matrix("csr_matmul", "table", table);
+  check_matrix("csr_matmul", "out", out);
+  check_same_cols("csr_matmul", "table", table, "out", out);
+  check_count("csr_matmul", "a.rows", a.rows);
+  check_array("csr_matmul", "a.begin", a.begin, a.rows);
+  if (out.rows != a.rows) refuse("csr_matmul", "out has {} rows for {} of a", out.rows, a.rows);
+  dispatch(exec, cpu::csr_matmul, cuda::csr_matmul, a, table, out);
+}
+
 void sum_groups(const Exec& exec, const Groups& groups, ConstMatrix values, Matrix out) {
   check_count("sum_groups", "groups.count", groups.count);
   check_array("sum_groups", "groups.keys", groups.keys, groups.count);

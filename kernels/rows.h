@@ -52,6 +52,10 @@ struct Groups {
 Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_t key_limit,
                     int32_t* keys, int32_t* begin, int32_t* order);
 
+// out = a table: out(r, :) = sum over the entries of row r of value * table(column, :), in their
+// order; 0 for a row without entries. Shapes: a [out.rows, table.rows], out [out.rows, D].
+void csr_matmul(const Exec&, const CsrMatrix& a, ConstMatrix table, Matrix out);
+
 // out(g, :) = sum of values(item, :) over the group's items, in order of item; 0 for a group of key
 // -1. Shape: out [groups, D].
 void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);

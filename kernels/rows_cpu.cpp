@@ -40,6 +40,10 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
   return impl::group_by_key(TbbPolicy{}, exec, item_keys, items, key_limit, keys, begin, order);
 }
 
+void csr_matmul(const Exec&, const CsrMatrix& a, ConstMatrix table, Matrix out) {
+  impl::csr_matmul(TbbPolicy{}, a, table, out);
+}
+
 void sum_groups(const Exec&, const Groups& groups, ConstMatrix values, Matrix out) {
   impl::sum_groups(TbbPolicy{}, groups, values, out);
 }

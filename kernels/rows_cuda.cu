@@ -88,6 +88,10 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
                           keys, begin, order);
 }
 
+void csr_matmul(const Exec& exec, const CsrMatrix& a, ConstMatrix table, Matrix out) {
+  for_each_row(CudaPolicy{exec}, a.rows, table.cols, MultiplyCsrRow{a, table, out});
+}
+
 void sum_groups(const Exec& exec, const Groups& groups, ConstMatrix values, Matrix out) {
   for_each_row(CudaPolicy{exec}, groups.count, values.cols, SumGroup{groups, values, out});
 }

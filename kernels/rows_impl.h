@@ -25,6 +25,7 @@ void copy_other_ids(const Exec&, const int32_t* ids, int64_t count, int32_t id, 
                     int32_t* places);
 Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_t key_limit,
                     int32_t* keys, int32_t* begin, int32_t* order);
+void csr_matmul(const Exec&, const CsrMatrix& a, ConstMatrix table, Matrix out);
 void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);
 }  // namespace cpu
 namespace cuda {
@@ -39,6 +40,7 @@ void copy_other_ids(const Exec&, const int32_t* ids, int64_t count, int32_t id, 
                     int32_t* places);
 Groups group_by_key(const Exec&, const int32_t* item_keys, int64_t items, int64_t key_limit,
                     int32_t* keys, int32_t* begin, int32_t* order);
+void csr_matmul(const Exec&, const CsrMatrix& a, ConstMatrix table, Matrix out);
 void sum_groups(const Exec&, const Groups&, ConstMatrix values, Matrix out);
 }  // namespace cuda
 
@@ -211,54 +213,65 @@ Groups group_by_key(const Policy& policy, const Exec& exec, const int32_t* item_
   return split_groups<Policy>(plan, from, offset.data(), keys, begin, order);
 }
 
-// A group with more values than this is cut into tiles of columns that are summed in parallel.
-inline constexpr int64_t kLargeGroupElements = 16 * kBlockElements;
-inline constexpr int64_t kGroupTileCols = 128;
+// A row with more values to add than this is cut into tiles of columns that are summed in parallel.
+inline constexpr int64_t kLargeSumElements = 16 * kBlockElements;
+inline constexpr int64_t kSumTileCols = 128;
 
-// The sum of values(items[0], :), ..., values(items[count - 1], :). Behind them stand the items
+// out = the sum of value * table(column, :) over the entries [begin, end). Behind them stand those
 // that are read next, up to `limit`.
-inline void sum_rows(const int32_t* items, int64_t count, int64_t limit, ConstMatrix values,
-                     float* out) {
-  const int64_t ahead = prefetch_rows(values.cols, 1);
-  for (int64_t i = 0; i < count; ++i) {
-    if (i + ahead < limit) prefetch_floats(values.row(items[i + ahead]), values.cols);
-    const float* row = values.row(items[i]);
-    if (i == 0) {
-      std::copy_n(row, values.cols, out);
-      continue;
-    }
+template <bool kValues>
+void sum_entries(const CsrMatrix& a, int64_t begin, int64_t end, int64_t limit, ConstMatrix table,
+                 float* out) {
+  const int64_t ahead = prefetch_rows(table.cols, 1);
+  if (begin == end) std::fill_n(out, table.cols, 0.0f);
+  for (int64_t i = begin; i < end; ++i) {
+    if (i + ahead < limit) prefetch_floats(table.row(a.columns[i + ahead]), table.cols);
+    const float* row = table.row(a.columns[i]);
+    const float value = kValues ? a.values[i] : 1.0f;
+    if (i == begin) {
 #pragma omp simd
-    for (int64_t c = 0; c < values.cols; ++c) out[c] += row[c];
+      for (int64_t c = 0; c < table.cols; ++c) out[c] = kValues ? value * row[c] : row[c];
+    } else {
+#pragma omp simd
+      for (int64_t c = 0; c < table.cols; ++c) out[c] += kValues ? value * row[c] : row[c];
+    }
   }
 }
 
 template <class Policy>
-void sum_group(const Policy& policy, const Groups& groups, int64_t g, ConstMatrix values,
-               Matrix out) {
-  const int32_t* items = groups.order + groups.begin[g];
-  const int64_t count = groups.begin[g + 1] - groups.begin[g];
-  const int64_t tile = count * values.cols > kLargeGroupElements ? kGroupTileCols : values.cols;
-  for_each_range(policy, values.cols, tile, [&](int64_t begin, int64_t end) {
-    sum_rows(items, count, groups.begin[groups.count] - groups.begin[g],
-             values.columns(begin, end - begin), out.row(g) + begin);
+void multiply_row(const Policy& policy, const CsrMatrix& a, int64_t r, ConstMatrix table,
+                  Matrix out) {
+  const int64_t first = a.begin[r], last = a.begin[r + 1];
+  const bool large = (last - first) * table.cols > kLargeSumElements;
+  const int64_t tile = large ? kSumTileCols : table.cols;
+  for_each_range(policy, table.cols, tile, [&](int64_t begin, int64_t end) {
+    const auto sum = a.values == nullptr ? sum_entries<false> : sum_entries<true>;
+    sum(a, first, last, a.begin[a.rows], table.columns(begin, end - begin), out.row(r) + begin);
   });
 }
 
-// Cut by items, not by groups: a task takes the groups that begin among its items, so that groups
-// of any size spread evenly.
+// Cut by entries, not by rows: a task takes the rows that begin among its entries, so that rows of
+// any length spread evenly. Rows that begin behind the last entry are empty, and the last task's.
+template <class Policy>
+void csr_matmul(const Policy& policy, const CsrMatrix& a, ConstMatrix table, Matrix out) {
+  if (a.rows == 0 || table.cols == 0) return;
+  const int64_t entries = a.begin[a.rows];
+  const auto first_row_from = [&](int64_t entry) {
+    return entry >= entries ? a.rows : std::lower_bound(a.begin, a.begin + a.rows, entry) - a.begin;
+  };
+  const auto multiply_rows = [&](int64_t begin, int64_t end) {
+    const int64_t last = first_row_from(end);
+    for (int64_t r = first_row_from(begin); r < last; ++r) multiply_row(policy, a, r, table, out);
+  };
+  if (entries == 0) {
+    for (int64_t r = 0; r < a.rows; ++r) std::fill_n(out.row(r), table.cols, 0.0f);
+  }
+  for_each_range(policy, entries, kBlockElements / table.cols, multiply_rows);
+}
+
 template <class Policy>
 void sum_groups(const Policy& policy, const Groups& groups, ConstMatrix values, Matrix out) {
-  if (groups.count == 0 || values.cols == 0) return;
-  const auto first_group_from = [&](int64_t item) {
-    return std::lower_bound(groups.begin, groups.begin + groups.count, item) - groups.begin;
-  };
-  const int64_t items = groups.begin[groups.count];
-  for_each_range(policy, items, kBlockElements / values.cols, [&](int64_t begin, int64_t end) {
-    const int64_t last = first_group_from(end);
-    for (int64_t g = first_group_from(begin); g < last; ++g) {
-      sum_group(policy, groups, g, values, out);
-    }
-  });
+  csr_matmul(policy, {groups.count, groups.begin, groups.order}, values, out);
 }
 
 }  // namespace impl

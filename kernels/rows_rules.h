@@ -50,6 +50,33 @@ struct ScatterAddRow {
   }
 };
 
+// out[c] = sum of values[i] * table(columns[i], c).
+struct SumEntries {
+  const int32_t* columns;
+  const float* values;  // null: all are 1
+  int32_t count;
+  ConstMatrix table;
+  float* out;
+  SG_HD void operator()(int64_t c) const {
+    float sum = 0.0f;
+    for (int32_t i = 0; i < count; ++i) {
+      sum += values == nullptr ? table(columns[i], c) : values[i] * table(columns[i], c);
+    }
+    out[c] = sum;
+  }
+};
+
+struct MultiplyCsrRow {
+  CsrMatrix a;
+  ConstMatrix table;
+  Matrix out;
+  SG_HD SumEntries operator()(int64_t r) const {
+    const int32_t first = a.begin[r];
+    return {a.columns + first, a.values == nullptr ? nullptr : a.values + first,
+            a.begin[r + 1] - first, table, out.row(r)};
+  }
+};
+
 // Conditions on entry i. Ids below `low` are above every limit once they are taken as unsigned.
 struct OutOfRange {
   const int32_t* ids;

@@ -137,21 +137,10 @@ struct SumGroup {
   Groups groups;
   ConstMatrix values;
   Matrix out;
-  struct Column {
-    const int32_t* items;
-    int32_t count;
-    ConstMatrix values;
-    float* out;
-    SG_HD void operator()(int64_t c) const {
-      float sum = 0.0f;
-      for (int32_t i = 0; i < count; ++i) sum += values(items[i], c);
-      out[c] = sum;
-    }
-  };
-  SG_HD Column operator()(int64_t g) const {
+  SG_HD SumEntries operator()(int64_t g) const {
     const int32_t first = groups.begin[g];
-    return {groups.order + first, groups.keys[g] < 0 ? 0 : groups.begin[g + 1] - first, values,
-            out.row(g)};
+    const int32_t count = groups.keys[g] < 0 ? 0 : groups.begin[g + 1] - first;
+    return {groups.order + first, nullptr, count, values, out.row(g)};
   }
 };
 

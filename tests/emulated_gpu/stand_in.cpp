@@ -18,6 +18,8 @@
 #include "sketchgrad/kernels/lstm_impl.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
 #include "sketchgrad/kernels/math_rules.h"
+#include "sketchgrad/kernels/multi_label_impl.h"
+#include "sketchgrad/kernels/multi_label_lanes.h"
 #include "sketchgrad/kernels/random_impl.h"
 #include "sketchgrad/kernels/reduce_impl.h"
 #include "sketchgrad/kernels/reduce_lanes.h"
@@ -324,9 +326,30 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
   return group_by_sorting(kPolicy, exec, StdAlgorithms{}, item_keys, items, key_limit, keys, begin,
                           order);
 }
+void csr_matmul(const Exec&, const CsrMatrix& a, ConstMatrix table, Matrix out) {
+  const OnDevice on_device;
+  for_each_row(kPolicy, a.rows, table.cols, MultiplyCsrRow{a, table, out});
+}
 void sum_groups(const Exec&, const Groups& groups, ConstMatrix values, Matrix out) {
   const OnDevice on_device;
   for_each_row(kPolicy, groups.count, values.cols, SumGroup{groups, values, out});
+}
+
+// ---- multi_label.h
+
+void take_label_logits(const Exec&, ConstMatrix logits, const float* bias, const CsrMatrix& labels,
+                       float* sums) {
+  const OnDevice on_device;
+  impl::take_label_logits(kPolicy, logits, bias, labels, sums);
+}
+void subtract_labels(const Exec&, const CsrMatrix& labels, float factor, Matrix gradient) {
+  const OnDevice on_device;
+  impl::subtract_labels(kPolicy, labels, factor, gradient);
+}
+void sigmoid_cross_entropy(const Exec& exec, Matrix logits, const float* bias, float factor,
+                           float* sums) {
+  const OnDevice on_device;
+  sigmoid_cross_entropy_by_lanes(kPolicy, exec, logits, bias, factor, sums);
 }
 
 // ---- lsh.h

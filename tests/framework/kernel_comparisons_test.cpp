@@ -18,6 +18,8 @@ TEST_CASE("comparisons: lstm cells") { compare_lstm(kCpu); }
 TEST_CASE("comparisons: lstm layers") { compare_lstm_layer(kCpu); }
 TEST_CASE("comparisons: softmax") { compare_softmax(kCpu); }
 TEST_CASE("comparisons: softmax over candidates") { compare_candidate_softmax(kCpu); }
+TEST_CASE("comparisons: sparse matrices times tables") { compare_csr(kCpu); }
+TEST_CASE("comparisons: several labels a token") { compare_multi_label(kCpu); }
 TEST_CASE("comparisons: locality-sensitive hashes") { compare_hashes(kCpu); }
 TEST_CASE("comparisons: plans of sketches") { compare_sketch_plans(kCpu); }
 

@@ -18,6 +18,8 @@ TEST_CASE("lstm cells") { compare_lstm(kCuda); }
 TEST_CASE("lstm layers") { compare_lstm_layer(kCuda); }
 TEST_CASE("softmax") { compare_softmax(kCuda); }
 TEST_CASE("softmax over candidates") { compare_candidate_softmax(kCuda); }
+TEST_CASE("sparse matrices times tables") { compare_csr(kCuda); }
+TEST_CASE("several labels a token") { compare_multi_label(kCuda); }
 TEST_CASE("locality-sensitive hashes") { compare_hashes(kCuda); }
 TEST_CASE("plans of sketches") { compare_sketch_plans(kCuda); }
 

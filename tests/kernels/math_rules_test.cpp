@@ -82,6 +82,20 @@ TEST_CASE("fast_tanh is within 1.5 ulp over all floats") {
   CHECK(accuracy.worst_below < 1e-44);
 }
 
+TEST_CASE("softplus is within 4 ulp and its sigmoid within 3 over all floats") {
+  const Accuracy softplus =
+      scan([](float x) { return softplus_and_sigmoid(x).softplus; },
+           [](double x) { return std::fmax(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); });
+  CHECK(softplus.wrong_special == 0);
+  CHECK(softplus.worst_ulp < 4.0);
+  CHECK(softplus.worst_below < 1.1755e-38);
+  const Accuracy sigmoid = scan([](float x) { return softplus_and_sigmoid(x).sigmoid; },
+                                [](double x) { return 1 / (1 + std::exp(-x)); });
+  CHECK(sigmoid.wrong_special == 0);
+  CHECK(sigmoid.worst_ulp < 3.0);
+  CHECK(sigmoid.worst_below < 1.1755e-38);
+}
+
 TEST_CASE("transcendental functions at special values") {
   CHECK(fast_exp(0.0f) == 1.0f);
   CHECK(fast_exp(-0.0f) == 1.0f);

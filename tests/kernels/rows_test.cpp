@@ -310,6 +310,60 @@ TEST_CASE("rows: groups by sorting are those of the CPU, with empty ones behind"
   }
 }
 
+TEST_CASE("rows: a sparse matrix times a table") {
+  const int64_t table_rows = 50;
+  // Empty rows at the beginning, inside and at the end; one row with nearly all entries, which is
+  // cut by columns where D is large.
+  for (const int64_t dim : {1, 7, 33, 1024}) {
+    for (const std::vector<int32_t>& lengths :
+         {std::vector<int32_t>{}, {0, 0}, {0, 3, 0, 0, 1, 400, 2, 0, 0}}) {
+      for (const bool weighted : {false, true}) {
+        CAPTURE(dim);
+        CAPTURE(lengths.size());
+        CAPTURE(weighted);
+        std::vector<int32_t> begin{0};
+        for (const int32_t length : lengths) begin.push_back(begin.back() + length);
+        const std::vector<int32_t> columns = random_ids(begin.back(), table_rows, 3);
+        const std::vector<float> values = random_floats(begin.back(), 4);
+        const CsrMatrix a{static_cast<int64_t>(lengths.size()), begin.data(), columns.data(),
+                          weighted ? values.data() : nullptr};
+        const int64_t stride = dim + 5;
+        const std::vector<float> table = random_floats(table_rows * stride, 1);
+        const ConstMatrix view{table.data(), table_rows, dim, stride};
+        const auto product = [&](const auto& multiply) {
+          std::vector<float> out(lengths.size() * static_cast<size_t>(dim), 9.0f);
+          multiply(contiguous(out.data(), a.rows, dim));
+          return out;
+        };
+        const std::vector<float> out =
+            product([&](Matrix to) { csr_matmul(cpu_exec(), a, view, to); });
+        CHECK(largest_error(out, [&](size_t i) {
+                const auto r = i / static_cast<size_t>(dim);
+                double sum = 0;
+                for (int32_t e = begin[r]; e < begin[r + 1]; ++e) {
+                  const double value = weighted ? double{values[static_cast<size_t>(e)]} : 1.0;
+                  sum += value * double{view(columns[static_cast<size_t>(e)],
+                                             static_cast<int64_t>(i) % dim)};
+                }
+                return sum;
+              }) < 3e-5);
+        CHECK(same_bits(
+            out, product([&](Matrix to) { impl::csr_matmul(SerialPolicy{}, a, view, to); })));
+        CHECK(same_bits(out, product([&](Matrix to) {
+                          with_threads(3, [&] {
+                            csr_matmul(cpu_exec(), a, view, to);
+                            return 0;
+                          });
+                        })));
+        const std::vector<float> by_elements = product([&](Matrix to) {
+          for_each_row(SerialPolicy{}, a.rows, dim, MultiplyCsrRow{a, view, to});
+        });
+        CHECK(largest_error(by_elements, [&](size_t i) { return double{out[i]}; }) < 1e-5);
+      }
+    }
+  }
+}
+
 TEST_CASE("rows: entries with an id below zero are left out of a scatter") {
   std::vector<float> table(6, 1.0f);
   const std::vector<float> rows{1, 2, 3, 4, 5, 6};
@@ -341,6 +395,10 @@ TEST_CASE("rows: what cannot be right is refused") {
                        "[group_by_key] key_limit 0 is outside [1, 2^31]", InvalidArgument);
   CHECK_THROWS_AS(group_by_key(exec, id, int64_t{1} << 31, 5, id, id, id), InvalidArgument);
   CHECK_THROWS_AS(group_by_key(exec, id, 0, 5, id, nullptr, id), InvalidArgument);
+  CHECK_THROWS_WITH_AS(csr_matmul(exec, {2, id, id}, {value, 2, 1, 1}, {value, 1, 1, 1}),
+                       "[csr_matmul] out has 1 rows for 2 of a", InvalidArgument);
+  CHECK_THROWS_AS(csr_matmul(exec, {2, nullptr, id}, {value, 2, 1, 1}, {value, 2, 1, 1}),
+                  InvalidArgument);
   const Groups groups{2, id, id, id};
   CHECK_THROWS_WITH_AS(sum_groups(exec, groups, {value, 2, 1, 1}, {value, 1, 1, 1}),
                        "[sum_groups] out has 1 rows for 2 groups", InvalidArgument);

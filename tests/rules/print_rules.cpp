@@ -14,6 +14,7 @@
 #include "sketchgrad/kernels/lsh_rules.h"
 #include "sketchgrad/kernels/lstm_rules.h"
 #include "sketchgrad/kernels/math_rules.h"
+#include "sketchgrad/kernels/multi_label_rules.h"
 #include "sketchgrad/kernels/random_rules.h"
 #include "sketchgrad/kernels/reduce_rules.h"
 #include "sketchgrad/kernels/rows_rules.h"
@@ -86,6 +87,8 @@ void print_elementwise(Inputs& inputs) {
     print("fast_exp", fast_exp(x));
     print("fast_sigmoid", fast_sigmoid(x));
     print("fast_tanh", fast_tanh(x));
+    print("softplus", softplus_and_sigmoid(x).softplus);
+    print("its sigmoid", softplus_and_sigmoid(x).sigmoid);
     print("float_from_bits", float_from_bits(bits_from_float(x)));
   }
   loop("FillElement", [&](float* out) { return FillElement{out, factor}; });
@@ -345,6 +348,27 @@ void print_updates(Inputs& inputs) {
 
 }  // namespace
 
+void print_labels(Inputs& inputs) {
+  std::vector<float> logits = inputs.floats(kCount);
+  const std::vector<float> bias = inputs.floats(kCols), weights = inputs.floats(8);
+  const std::vector<int32_t> begin = {0, 2, 2, 5, 7, 8}, columns = {0, 36, 5, 9, 17, 3, 4, 20};
+  const std::vector<int32_t> table_rows = {0, 4, 1, 3, 2, 2, 0, 1};
+  const CsrMatrix labels{kRows, begin.data(), columns.data(), weights.data()};
+  std::vector<float> sums(kRows), product(kCount);
+  for_each(kPolicy, kRows, TakeLabelLogits{matrix_of(logits), bias.data(), labels, sums.data()});
+  print("TakeLabelLogits", sums);
+  for_each_row(kPolicy, kRows, kCols,
+               MultiplyCsrRow{{kRows, begin.data(), table_rows.data(), weights.data()},
+                              matrix_of(logits),
+                              matrix_of(product)});
+  print("MultiplyCsrRow", product);
+  for (int64_t c = 0; c < kCols; ++c) {
+    print("SigmoidLogit", SigmoidLogit<true>{logits.data(), bias.data(), 0.25f}(c));
+  }
+  for_each(kPolicy, kRows, SubtractLabels{labels, 0.25f, matrix_of(logits)});
+  print("SubtractLabels", logits);
+}
+
 int main() {
   Inputs inputs;
   print_elementwise(inputs);
@@ -355,6 +379,7 @@ int main() {
   print_sketches(inputs);
   print_hashes(inputs);
   print_softmax(inputs);
+  print_labels(inputs);
   print_updates(inputs);
   return 0;
 }

@@ -15,6 +15,7 @@
 #include "sketchgrad/kernels/lsh.h"
 #include "sketchgrad/kernels/lstm.h"
 #include "sketchgrad/kernels/lstm_layer.h"
+#include "sketchgrad/kernels/multi_label.h"
 #include "sketchgrad/kernels/random.h"
 #include "sketchgrad/kernels/reduce.h"
 #include "sketchgrad/kernels/rows.h"
@@ -723,6 +724,93 @@ void compare_candidate_softmax(Device other) {
                                               places, state, 0.25f);
       kernels::put_target_gradients(exec, logits.matrix(), places, state, 0.25f);
       outputs.push_back(output("gradient", logits, kSoftmax));
+      return outputs;
+    });
+  }
+}
+
+namespace {
+
+// Row r has r % 5 entries in different columns, as far as there are columns.
+struct DeviceCsr {
+  DeviceCsr(Device device, int64_t rows, int64_t cols, Draw& draw) : count(rows) {
+    std::vector<int32_t> starts{0}, places;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < std::min(r % 5, cols); ++i) {
+        places.push_back(static_cast<int32_t>((r + i) % cols));
+      }
+      starts.push_back(static_cast<int32_t>(places.size()));
+    }
+    const auto entries = static_cast<int64_t>(places.size());
+    begin = on(device, starts);
+    columns = on(device, places);
+    values = on(device, draw.floats(entries));
+  }
+  kernels::CsrMatrix matrix(bool weighted) const {
+    return {count, begin.data<int32_t>(), columns.data<int32_t>(),
+            weighted ? values.data<float>() : nullptr};
+  }
+  int64_t count;
+  Tensor begin, columns, values;
+};
+
+}  // namespace
+
+void compare_csr(Device other) {
+  constexpr int64_t kTableRows = 50;
+  for (const int64_t rows : {0, 1, 33, 300}) {
+    for (const int64_t dim : kDims) {
+      CAPTURE(rows);
+      CAPTURE(dim);
+      Draw draw(21);
+      const std::vector<float> table = draw.floats(Framed::floats(kTableRows, dim));
+      const std::vector<float> unset = draw.floats(Framed::floats(rows, dim));
+      compare_with_cpu(other, [&](Device device) {
+        Draw values(22);
+        const DeviceCsr a(device, rows, kTableRows, values);
+        Outputs outputs;
+        for (const bool weighted : {false, true}) {
+          const Framed out(device, unset, rows, dim);
+          kernels::csr_matmul(exec_on(device), a.matrix(weighted),
+                              Framed(device, table, kTableRows, dim).matrix(), out.matrix());
+          outputs.push_back(output("csr_matmul", out.storage(), kFloatSums));
+        }
+        return outputs;
+      });
+    }
+  }
+}
+
+void compare_multi_label(Device other) {
+  struct Size {
+    int64_t tokens, classes;
+  };
+  for (const Size size : {Size{1, 1}, {7, 33}, {300, 40}, {3, 5000}, {0, 9}}) {
+    CAPTURE(size.tokens);
+    CAPTURE(size.classes);
+    Draw draw(23);
+    const std::vector<float> values =
+        draw.floats(Framed::floats(size.tokens, size.classes), -10.0f, 10.0f);
+    const std::vector<float> all_bias = draw.floats(size.classes);
+    compare_with_cpu(other, [&](Device device) {
+      const Exec exec = exec_on(device);
+      Draw weights(24);
+      const DeviceCsr labels(device, size.tokens, size.classes, weights);
+      const Tensor bias = on(device, all_bias);
+      Outputs outputs;
+      for (const bool with_bias : {false, true}) {
+        const float* const added = with_bias ? bias.data<float>() : nullptr;
+        const Framed logits(device, values, size.tokens, size.classes);
+        const Tensor taken = Tensor::full({size.tokens}, kNaN, {Category::data, "taken"}, device);
+        const Tensor sums = Tensor::full({size.tokens}, kNaN, {Category::data, "sums"}, device);
+        kernels::take_label_logits(exec, logits.matrix(), added, labels.matrix(with_bias),
+                                   taken.data<float>());
+        kernels::sigmoid_cross_entropy(exec, logits.matrix(), added, 0.25f, sums.data<float>());
+        kernels::subtract_labels(exec, labels.matrix(with_bias), 0.25f, logits.matrix());
+        outputs.push_back(output("take_label_logits", taken, kFloatSums));
+        outputs.push_back(output("sigmoid_cross_entropy", sums, kFloatSums));
+        outputs.push_back(output("gradient", logits.storage(), kFormula));
+      }
       return outputs;
     });
   }

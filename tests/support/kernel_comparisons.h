@@ -21,6 +21,9 @@ void compare_lstm(Device other);
 void compare_lstm_layer(Device other);
 void compare_softmax(Device other);
 void compare_candidate_softmax(Device other);
+// Products of sparse matrices with tables, and losses of several labels a token.
+void compare_csr(Device other);
+void compare_multi_label(Device other);
 void compare_hashes(Device other);
 void compare_sketch_plans(Device other);
 
