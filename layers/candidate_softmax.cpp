@@ -156,8 +156,9 @@ class Walk {
 };
 
 // With a row of the weight, and an element of the bias, for each candidate.
-SoftmaxGradients make_gradients(const std::string& name, const Variable& x, const Parameter& weight,
-                                const Parameter* bias, int64_t candidates) {
+SoftmaxGradients make_row_gradients(const std::string& name, const Variable& x,
+                                    const Parameter& weight, const Parameter* bias,
+                                    int64_t candidates) {
   const auto make = [&](const Shape& shape, const std::string& what) {
     return Tensor::empty(shape, {Category::gradient, what}, DType::float32, x.value.device());
   };
@@ -172,22 +173,6 @@ SoftmaxGradients make_gradients(const std::string& name, const Variable& x, cons
   return gradients;
 }
 
-// The first chunk writes what the others add to.
-void add_chunk(const Walk& walk, int64_t begin, const Tensor& chunk,
-               const SoftmaxGradients& gradients) {
-  const kernels::Exec exec = chunk.exec();
-  const int64_t tokens = chunk.size(0);
-  if (gradients.x.defined()) {
-    kernels::gemm(exec, Transpose::no, Transpose::no, 1.0f, chunk.matrix(), walk.rows(), 0.0f,
-                  gradients.x.matrix().row_range(begin, tokens));
-  }
-  kernels::gemm(exec, Transpose::yes, Transpose::no, 1.0f, chunk.matrix(),
-                walk.x_rows(begin, tokens), begin == 0 ? 0.0f : 1.0f, gradients.weight.matrix());
-  if (gradients.bias.defined()) {
-    kernels::add_column_sums(exec, chunk.matrix(), gradients.bias.data<float>());
-  }
-}
-
 }  // namespace
 
 Variable candidate_softmax_loss(Tape& tape, const std::string& name, const Variable& x,
@@ -197,12 +182,13 @@ Variable candidate_softmax_loss(Tape& tape, const std::string& name, const Varia
   const double scale = share_of_mean(count);
   SoftmaxGradients gradients;
   if (tape.recording()) {
-    gradients = make_gradients(name, x, weight, bias, candidates.ids.numel());
+    gradients = make_row_gradients(name, x, weight, bias, candidates.ids.numel());
   }
   walk.for_each_chunk([&](int64_t begin, const Tensor& chunk) {
     if (!tape.recording()) return;
     walk.turn_into_gradient(begin, chunk, static_cast<float>(scale));
-    add_chunk(walk, begin, chunk, gradients);
+    add_chunk(chunk, walk.x_rows(begin, chunk.size(0)), walk.rows(), {begin, chunk.size(0)},
+              {0, candidates.ids.numel()}, gradients);
   });
   const Variable table = tape.leaf(weight);
   const Variable bias_leaf = bias == nullptr ? Variable() : tape.leaf(*bias);

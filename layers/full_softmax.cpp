@@ -54,11 +54,7 @@ Variable FullSoftmax::loss(Tape& tape, const Variable& x, const Tensor& targets)
       name_, std::move(loss.total), {&x, &weight, &bias},
       [x = x.place(), weight = weight.place(), bias = bias.place(),
        gradients = std::move(loss.gradients)](Tape& t, const Tensor& grad_output) mutable {
-        const float seed = t.scalar(grad_output);
-        if (seed != 1.0f) gradients.scale(seed);
-        t.add_gradient(x, std::move(gradients.x));
-        t.add_gradient(weight, std::move(gradients.weight));
-        t.add_gradient(bias, std::move(gradients.bias));
+        hand_over(t, grad_output, x, weight, bias, std::move(gradients));
       });
 }
 

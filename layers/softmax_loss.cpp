@@ -1,5 +1,7 @@
 #include "sketchgrad/layers/softmax_loss.h"
 
+#include <utility>
+
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/reduce.h"
@@ -11,7 +13,19 @@ namespace {
 
 using kernels::Transpose;
 
-// Zero where chunks only add: the bias, and the weight where there is no token to write it.
+void see_all_with_gradients(const SoftmaxChunks& chunks, float scale,
+                            const SoftmaxGradients& gradients) {
+  if (!chunks.plan().whole_rows()) chunks.see_all();
+  for (const IndexRange classes : chunks.plan().classes) {
+    for (const IndexRange tokens : chunks.plan().tokens) {
+      add_chunk(chunks.gradient(tokens, classes, scale), chunks.x_rows(tokens),
+                chunks.weight_rows(classes), tokens, classes, gradients);
+    }
+  }
+}
+
+}  // namespace
+
 SoftmaxGradients make_gradients(const std::string& name, const Tensor& x, const SoftmaxTable& table,
                                 bool want_x_gradient) {
   const auto make = [&](const Tensor& like, const char* what) {
@@ -29,17 +43,15 @@ SoftmaxGradients make_gradients(const std::string& name, const Tensor& x, const 
   return gradients;
 }
 
-// Adds the part of one chunk. The first chunk along an axis writes what the others add to.
-void add_chunk(const SoftmaxChunks& chunks, IndexRange tokens, IndexRange classes, float scale,
-               const SoftmaxGradients& gradients) {
-  const Tensor chunk = chunks.gradient(tokens, classes, scale);
+void add_chunk(const Tensor& chunk, kernels::ConstMatrix x, kernels::ConstMatrix weight,
+               IndexRange tokens, IndexRange classes, const SoftmaxGradients& gradients) {
   const kernels::Exec exec = chunk.exec();
   if (gradients.x.defined()) {
-    kernels::gemm(exec, Transpose::no, Transpose::no, 1.0f, chunk.matrix(),
-                  chunks.weight_rows(classes), classes.begin == 0 ? 0.0f : 1.0f,
+    kernels::gemm(exec, Transpose::no, Transpose::no, 1.0f, chunk.matrix(), weight,
+                  classes.begin == 0 ? 0.0f : 1.0f,
                   gradients.x.matrix().row_range(tokens.begin, tokens.count));
   }
-  kernels::gemm(exec, Transpose::yes, Transpose::no, 1.0f, chunk.matrix(), chunks.x_rows(tokens),
+  kernels::gemm(exec, Transpose::yes, Transpose::no, 1.0f, chunk.matrix(), x,
                 tokens.begin == 0 ? 0.0f : 1.0f,
                 gradients.weight.matrix().row_range(classes.begin, classes.count));
   if (gradients.bias.defined()) {
@@ -47,17 +59,14 @@ void add_chunk(const SoftmaxChunks& chunks, IndexRange tokens, IndexRange classe
   }
 }
 
-void see_all_with_gradients(const SoftmaxChunks& chunks, float scale,
-                            const SoftmaxGradients& gradients) {
-  if (!chunks.plan().whole_rows()) chunks.see_all();
-  for (const IndexRange classes : chunks.plan().classes) {
-    for (const IndexRange tokens : chunks.plan().tokens) {
-      add_chunk(chunks, tokens, classes, scale, gradients);
-    }
-  }
+void hand_over(Tape& tape, const Tensor& grad_output, const Variable& x, const Variable& weight,
+               const Variable& bias, SoftmaxGradients&& gradients) {
+  const float seed = tape.scalar(grad_output);
+  if (seed != 1.0f) gradients.scale(seed);
+  tape.add_gradient(x, std::move(gradients.x));
+  tape.add_gradient(weight, std::move(gradients.weight));
+  tape.add_gradient(bias, std::move(gradients.bias));
 }
-
-}  // namespace
 
 void scale_in_place(const Tensor& values, float factor) {
   if (!values.defined()) return;

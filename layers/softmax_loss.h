@@ -3,6 +3,7 @@
 #include <string>
 
 #include "sketchgrad/framework/tape.h"
+#include "sketchgrad/layers/softmax_chunks.h"
 
 // A full softmax with cross-entropy over one table, forward and backward in one walk over chunks of
 // logits: what full and adaptive softmax are made of.
@@ -23,6 +24,20 @@ struct SoftmaxGradients {
   Tensor bias;    // [classes]
   void scale(float factor) const;
 };
+
+// Uninitialised, but for what chunks only add to: the bias, and the weight where there is no token
+// to write it.
+SoftmaxGradients make_gradients(const std::string& name, const Tensor& x, const SoftmaxTable&,
+                                bool want_x_gradient);
+
+// Adds what a chunk of d loss / d logits [tokens, classes] gives. The first chunk along an axis
+// writes what the others add to. x [tokens, input] and weight [classes, input] are the chunk's.
+void add_chunk(const Tensor& chunk, kernels::ConstMatrix x, kernels::ConstMatrix weight,
+               IndexRange tokens, IndexRange classes, const SoftmaxGradients&);
+
+// What a layer's backward function does with them, all of which may be adopted.
+void hand_over(Tape&, const Tensor& grad_output, const Variable& x, const Variable& weight,
+               const Variable& bias, SoftmaxGradients&&);
 
 // One element, named as the layer: scale times the sum of the losses.
 Tensor scaled_total(const Tensor& losses, double scale, const std::string& name);
