@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "sketchgrad/apps/lm/softmax.h"
+#include "sketchgrad/apps/common/softmax.h"
 #include "sketchgrad/framework/checkpoint.h"
 #include "sketchgrad/layers/dropout.h"
 #include "sketchgrad/layers/embedding.h"

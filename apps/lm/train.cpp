@@ -13,6 +13,7 @@
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/apps/common/training_run.h"
 #include "sketchgrad/apps/lm/evaluate.h"
 #include "sketchgrad/apps/lm/task.h"
 
@@ -23,9 +24,6 @@ namespace {
 using nlohmann::json;
 
 void say(const std::string& line) { print_line(stderr, "lm: " + line); }
-
-// Steps that a GPU may be behind when losses are read, at most.
-constexpr int64_t kReadEvery = 50;
 
 struct Texts {
   TrainingText train;
@@ -48,14 +46,6 @@ Texts read_texts(const TrainSettings& settings) {
   say(fmt::format("{} words; tokens: {} training, {} validation, {} test", vocabulary.size(),
                   texts.train.ids.size(), texts.valid.size(), texts.test.size()));
   return texts;
-}
-
-// So that what went before does not stand in the peaks of training.
-void reset_peaks(Device device) {
-  for (const Device used : {kCpu, device}) {
-    allocator(used).release_cached();
-    allocator(used).reset_peak();
-  }
 }
 
 LanguageModelOptions model_options(const TrainSettings& settings, const Vocabulary& vocabulary) {
@@ -127,45 +117,6 @@ int64_t total_steps(const TrainSettings& settings, const ColumnBatches& train) {
   return settings.steps > 0 ? settings.steps : settings.epochs * train.segments();
 }
 
-json to_json(const PhaseSeconds& seconds) {
-  return {{"data", seconds.data},
-          {"forward_backward", seconds.forward_backward},
-          {"clip", seconds.clip},
-          {"optimizer", seconds.optimizer}};
-}
-
-json training_report(const TrainingFigures& figures, int64_t steps_per_epoch) {
-  json losses = figures.epoch_losses;
-  if (figures.epoch.examples > 0) losses.push_back(figures.epoch.value());
-  json validations = json::array();
-  for (const Validation& validation : figures.validations) {
-    validations.push_back({{"step", validation.step},
-                           {"loss", validation.loss},
-                           {"perplexity", perplexity(validation.loss)}});
-  }
-  return {{"steps", figures.steps},
-          {"epochs", static_cast<double>(figures.steps) / static_cast<double>(steps_per_epoch)},
-          {"tokens", figures.examples},
-          {"tokens_per_second", figures.examples_per_second()},
-          {"training_seconds", figures.seconds.total()},
-          {"phase_seconds", to_json(figures.seconds)},
-          {"train_loss_by_epoch", losses},
-          {"validations", validations}};
-}
-
-// Of the device that trains, and where that is not the CPU, of the CPU beside it.
-json memory_report(const Optimizer& optimizer, Device device) {
-  json state = json::object();
-  for (const StateBytes& entry : optimizer.state_bytes()) state[entry.name] = entry.bytes;
-  json report = {{"peak_bytes", apps::to_json(allocator(device).peak())},
-                 {"at_peak_bytes", apps::to_json(allocator(device).at_peak())},
-                 {"peak_reserved_bytes", allocator(device).peak_reserved_bytes()},
-                 {"peak_resident_bytes", peak_resident_bytes()},
-                 {"optimizer_state_bytes", state}};
-  if (device != kCpu) report["cpu_peak_bytes"] = apps::to_json(allocator().peak());
-  return report;
-}
-
 struct Scores {
   double valid = 0;
   std::optional<double> test;
@@ -213,40 +164,7 @@ void print_summary(const json& report, Device device) {
     print(fmt::format("test perplexity {:>15.2f}", report["test_perplexity"].get<double>()));
   }
   print(fmt::format("tokens per second {:>13.0f}\n", report["tokens_per_second"].get<double>()));
-  std::string table = format_memory_table(allocator(device).peak(), allocator(device).at_peak());
-  table.pop_back();  // its last end of line
-  print(table);
-}
-
-// Stays null where no folder was asked for.
-std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
-  if (run.checkpoint.empty()) return std::nullopt;
-  CheckpointFolder folder(run.checkpoint);
-  check(run.resume || !folder.has_latest(),
-        "--checkpoint: {} exists; --resume goes on from it, otherwise name another folder",
-        folder.latest());
-  return folder;
-}
-
-// Schedules that end with the run.
-bool depends_on_total(const std::string& schedule) {
-  return schedule.starts_with("linear") || schedule.starts_with("cosine");
-}
-
-void resume(Trainer& trainer, const CheckpointFolder& folder, const std::string& schedule,
-            int64_t steps, Device device) {
-  trainer.load(load_safetensors(folder.latest()));
-  say(fmt::format("going on after step {} of {}", trainer.figures().steps, folder.latest()));
-  if (depends_on_total(schedule) && trainer.loaded_total_steps() != steps) {
-    say(fmt::format("the {} schedule ends at step {} now, before it was step {}", schedule, steps,
-                    trainer.loaded_total_steps()));
-  }
-  reset_peaks(device);  // what was loaded counted as parameters beside the model's own
-}
-
-void check_files(const RunOptions& run) {
-  if (!run.report.empty()) check_replaceable("report", run.report);
-  if (!run.metrics.empty()) check_metrics_path(run.metrics);
+  print_memory_table(device);
 }
 
 }  // namespace
@@ -276,24 +194,14 @@ TrainOutcome train(TrainSettings settings) {
                                        /*limit=*/settings.valid_limit),
                          identity(settings, texts, options));
   MetricsLog metrics;
-  Trainer trainer(task, optimizer, *schedule,
-                  {.total_steps = steps,
-                   .learning_rate = *settings.optimizer.learning_rate,
-                   .clip = settings.run.clip,
-                   .eval_every = settings.run.eval_every,
-                   .checkpoint_every = settings.run.checkpoint_every,
-                   .log_every = settings.run.log_every,
-                   // On the CPU nothing is waited for.
-                   .read_every = device == kCpu ? 1 : std::min(settings.run.log_every, kReadEvery),
-                   .device = device,
-                   .start = start},
-                  metrics, folder ? &*folder : nullptr);
-  if (resuming) resume(trainer, *folder, settings.run.schedule, steps, device);
+  TrainerOptions options_of_trainer =
+      trainer_options(settings.run, steps, *settings.optimizer.learning_rate, device);
+  options_of_trainer.start = start;
+  Trainer trainer(task, optimizer, *schedule, options_of_trainer, metrics,
+                  folder ? &*folder : nullptr);
+  if (resuming) resume(trainer, *folder, settings.run, steps, device, say);
   // It empties the file, so only where nothing of the above has failed.
-  if (!settings.run.metrics.empty()) {
-    metrics = resuming ? MetricsLog(settings.run.metrics, trainer.figures().steps)
-                       : MetricsLog(settings.run.metrics);
-  }
+  metrics = open_metrics(settings.run, resuming, trainer);
   if (!trainer.run()) return {};
   const std::optional<Scores> scores = score(settings, texts, model, trainer.figures());
   if (!scores) return {};
@@ -301,7 +209,10 @@ TrainOutcome train(TrainSettings settings) {
   json report = to_json(settings);
   report["vocabulary"] = options.vocabulary;
   report["threads"] = compute.threads();
-  report.update(training_report(trainer.figures(), task.steps_per_epoch()));
+  report.update(
+      training_report(trainer.figures(), task.steps_per_epoch(), "tokens", [](double loss) {
+        return json{{"perplexity", perplexity(loss)}};
+      }));
   report.update(memory_report(optimizer, device));
   report.update(score_report(*scores, trainer.figures()));
   report["seconds"] = trainer.elapsed_seconds();

@@ -1,4 +1,4 @@
-#include "sketchgrad/apps/lm/softmax.h"
+#include "sketchgrad/apps/common/softmax.h"
 
 #include <algorithm>
 #include <utility>
@@ -8,7 +8,7 @@
 #include "sketchgrad/layers/lsh_softmax.h"
 #include "sketchgrad/layers/sampled_softmax.h"
 
-namespace sketchgrad::apps::lm {
+namespace sketchgrad::apps {
 
 namespace {
 
@@ -57,14 +57,40 @@ std::unique_ptr<OutputLayer> make_adaptive(const SoftmaxOptions& options, const 
       rng, parts.tied, device);
 }
 
+}  // namespace
+
+void add_sampling_options(CLI::App& command, SoftmaxOptions& options) {
+  command
+      .add_option(
+          "--samples", options.samples,
+          "classes of a sample: different ones, on average, or with --replacement draws; with "
+          "lsh, classes at most besides the targets")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  command
+      .add_option("--sampler", options.sampler,
+                  "what a class's chance is: log_uniform (by its rank among them), unigram "
+                  "(by how often it stands in the training text) or uniform")
+      ->check(CLI::IsMember({"log_uniform", "unigram", "uniform"}))
+      ->capture_default_str();
+  command
+      .add_option("--unigram-power", options.unigram_power,
+                  "the chance goes with the count to this power")
+      ->capture_default_str();
+  command.add_flag("--replacement", options.replacement, "a sample may hold a class several times");
+  command.add_flag("--correct-target,!--no-correct-target", options.correct_target,
+                   "subtract log Q from the target's logit as well as from the sample's");
+}
+
 void add_lsh_options(CLI::App& command, SoftmaxOptions& options) {
   command.add_option("--lsh-hash", options.lsh_hash, "simhash, or dwta (winner-take-all)")
       ->check(CLI::IsMember({"simhash", "dwta"}))
       ->capture_default_str();
   command
-      .add_option("--lsh-tail", options.lsh_tail,
-                  "words of a log-uniform sample beside those found, which stands for all that are "
-                  "not; 0: none")
+      .add_option(
+          "--lsh-tail", options.lsh_tail,
+          "classes of a log-uniform sample beside those found, which stands for all that are "
+          "not; 0: none")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--lsh-bits", options.lsh_bits, "of a code; a table has 2^BITS buckets")
@@ -75,49 +101,29 @@ void add_lsh_options(CLI::App& command, SoftmaxOptions& options) {
       ->capture_default_str();
   command
       .add_option("--lsh-rebuild", options.lsh_rebuild,
-                  "steps from one index of all words to the next")
+                  "steps from one index of all classes to the next")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command.add_flag("--lsh-incremental", options.lsh_incremental,
-                   "between them, words that were trained are hashed anew each step");
+                   "between them, classes that were trained are hashed anew each step");
   command.add_flag("--lsh-importance", options.lsh_importance,
-                   "subtract log Q, Q the probability that a word at its angle is found");
+                   "subtract log Q, Q the probability that a class at its angle is found");
 }
-
-}  // namespace
 
 void add_options(CLI::App& command, SoftmaxOptions& options) {
   command
-      .add_option("--softmax", options.softmax,
-                  "full; sampled: trained over a sample of the words, one a step, and the targets; "
-                  "lsh: over words whose weights are likely near to the features, and the targets; "
-                  "both scored in full; or adaptive: rare words in clusters with fewer columns")
+      .add_option(
+          "--softmax", options.softmax,
+          "full; sampled: trained over a sample of the classes, one a step, and the targets; "
+          "lsh: over classes whose weights are likely near to the features, and the targets; "
+          "both scored in full; or adaptive: rare classes in clusters with fewer columns")
       ->check(CLI::IsMember({"full", "sampled", "lsh", "adaptive"}))
       ->capture_default_str();
-  command
-      .add_option(
-          "--samples", options.samples,
-          "words of a sample: different ones, on average, or with --replacement draws; with "
-          "lsh, words at most besides the targets")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
-      ->capture_default_str();
-  command
-      .add_option("--sampler", options.sampler,
-                  "what a word's chance is: log_uniform (by its rank in the vocabulary), unigram "
-                  "(by how often it stands in the training text) or uniform")
-      ->check(CLI::IsMember({"log_uniform", "unigram", "uniform"}))
-      ->capture_default_str();
-  command
-      .add_option("--unigram-power", options.unigram_power,
-                  "the chance goes with the count to this power")
-      ->capture_default_str();
-  command.add_flag("--replacement", options.replacement, "a sample may hold a word several times");
-  command.add_flag("--correct-target,!--no-correct-target", options.correct_target,
-                   "subtract log Q from the target's logit as well as from the sample's");
+  add_sampling_options(command, options);
   command
       .add_option("--cutoffs", options.cutoffs,
                   "of the adaptive softmax: the ids at which its clusters begin, with commas "
-                  "[by the words' frequencies and the times of products on this machine]")
+                  "[by the classes' frequencies and the times of products on this machine]")
       ->delimiter(',');
   command
       .add_option("--division", options.division,
@@ -158,4 +164,4 @@ SoftmaxOptions for_evaluation(SoftmaxOptions options) {
   return options;
 }
 
-}  // namespace sketchgrad::apps::lm
+}  // namespace sketchgrad::apps

@@ -10,7 +10,7 @@
 
 #include "sketchgrad/layers/full_softmax.h"
 
-namespace sketchgrad::apps::lm {
+namespace sketchgrad::apps {
 
 // Which softmax a model has, and how it is trained.
 struct SoftmaxOptions {
@@ -36,7 +36,11 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SoftmaxOptions, softmax, samples
                                                 division, lsh_hash, lsh_tail, lsh_bits, lsh_tables,
                                                 lsh_rebuild, lsh_incremental, lsh_importance)
 
+// --softmax, and the settings of each.
 void add_options(CLI::App& command, SoftmaxOptions& options);
+// Those of sampled and of LSH softmax.
+void add_sampling_options(CLI::App& command, SoftmaxOptions& options);
+void add_lsh_options(CLI::App& command, SoftmaxOptions& options);
 
 // What an output layer is made of besides its options.
 struct SoftmaxParts {
@@ -59,4 +63,4 @@ void complete(SoftmaxOptions& options, const std::vector<int64_t>& counts, int64
 // The options of a layer that has the same parameters and is never trained.
 SoftmaxOptions for_evaluation(SoftmaxOptions options);
 
-}  // namespace sketchgrad::apps::lm
+}  // namespace sketchgrad::apps

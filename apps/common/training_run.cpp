@@ -1,0 +1,123 @@
+#include "sketchgrad/apps/common/training_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/print.h"
+#include "sketchgrad/apps/common/report.h"
+
+namespace sketchgrad::apps {
+
+namespace {
+
+using nlohmann::json;
+
+// Steps that a GPU may be behind when losses are read, at most.
+constexpr int64_t kReadEvery = 50;
+
+json to_json(const PhaseSeconds& seconds) {
+  return {{"data", seconds.data},
+          {"forward_backward", seconds.forward_backward},
+          {"clip", seconds.clip},
+          {"optimizer", seconds.optimizer}};
+}
+
+// Schedules that end with the run.
+bool depends_on_total(const std::string& schedule) {
+  return schedule.starts_with("linear") || schedule.starts_with("cosine");
+}
+
+}  // namespace
+
+void check_files(const RunOptions& run) {
+  if (!run.report.empty()) check_replaceable("report", run.report);
+  if (!run.metrics.empty()) check_metrics_path(run.metrics);
+}
+
+std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
+  if (run.checkpoint.empty()) return std::nullopt;
+  CheckpointFolder folder(run.checkpoint);
+  check(run.resume || !folder.has_latest(),
+        "--checkpoint: {} exists; --resume goes on from it, otherwise name another folder",
+        folder.latest());
+  return folder;
+}
+
+TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double learning_rate,
+                               Device device) {
+  return {.total_steps = steps,
+          .learning_rate = learning_rate,
+          .clip = run.clip,
+          .eval_every = run.eval_every,
+          .checkpoint_every = run.checkpoint_every,
+          .log_every = run.log_every,
+          // On the CPU nothing is waited for.
+          .read_every = device == kCpu ? 1 : std::min(run.log_every, kReadEvery),
+          .device = device};
+}
+
+void reset_peaks(Device device) {
+  for (const Device used : {kCpu, device}) {
+    allocator(used).release_cached();
+    allocator(used).reset_peak();
+  }
+}
+
+void resume(Trainer& trainer, const CheckpointFolder& folder, const RunOptions& run, int64_t steps,
+            Device device, const std::function<void(const std::string&)>& say) {
+  trainer.load(load_safetensors(folder.latest()));
+  say(fmt::format("going on after step {} of {}", trainer.figures().steps, folder.latest()));
+  if (depends_on_total(run.schedule) && trainer.loaded_total_steps() != steps) {
+    say(fmt::format("the {} schedule ends at step {} now, before it was step {}", run.schedule,
+                    steps, trainer.loaded_total_steps()));
+  }
+  reset_peaks(device);  // what was loaded counted as parameters beside the model's own
+}
+
+MetricsLog open_metrics(const RunOptions& run, bool resuming, const Trainer& trainer) {
+  if (run.metrics.empty()) return {};
+  return resuming ? MetricsLog(run.metrics, trainer.figures().steps) : MetricsLog(run.metrics);
+}
+
+json training_report(const TrainingFigures& figures, int64_t steps_per_epoch,
+                     const std::string& examples, const std::function<json(double)>& describe) {
+  json losses = figures.epoch_losses;
+  if (figures.epoch.examples > 0) losses.push_back(figures.epoch.value());
+  json validations = json::array();
+  for (const Validation& validation : figures.validations) {
+    json entry = {{"step", validation.step}, {"loss", validation.loss}};
+    entry.update(describe(validation.loss));
+    validations.push_back(std::move(entry));
+  }
+  return {{"steps", figures.steps},
+          {"epochs", static_cast<double>(figures.steps) / static_cast<double>(steps_per_epoch)},
+          {examples, figures.examples},
+          {examples + "_per_second", figures.examples_per_second()},
+          {"training_seconds", figures.seconds.total()},
+          {"phase_seconds", to_json(figures.seconds)},
+          {"train_loss_by_epoch", losses},
+          {"validations", validations}};
+}
+
+json memory_report(const Optimizer& optimizer, Device device) {
+  json state = json::object();
+  for (const StateBytes& entry : optimizer.state_bytes()) state[entry.name] = entry.bytes;
+  json report = {{"peak_bytes", apps::to_json(allocator(device).peak())},
+                 {"at_peak_bytes", apps::to_json(allocator(device).at_peak())},
+                 {"peak_reserved_bytes", allocator(device).peak_reserved_bytes()},
+                 {"peak_resident_bytes", peak_resident_bytes()},
+                 {"optimizer_state_bytes", state}};
+  if (device != kCpu) report["cpu_peak_bytes"] = apps::to_json(allocator().peak());
+  return report;
+}
+
+void print_memory_table(Device device) {
+  std::string table = format_memory_table(allocator(device).peak(), allocator(device).at_peak());
+  table.pop_back();  // its last end of line
+  print_line(stdout, table);
+}
+
+}  // namespace sketchgrad::apps

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <functional>
+#include <optional>
+
+#include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/options.h"
+#include "sketchgrad/apps/common/trainer.h"
+
+// What commands that train have around the Trainer, whatever they train.
+namespace sketchgrad::apps {
+
+// Throws IoError where what the run is to write could not be written.
+void check_files(const RunOptions& run);
+// Null where no folder was asked for. Throws InvalidArgument where there is a checkpoint in it and
+// the run is not to go on from one.
+std::optional<CheckpointFolder> open_folder(const RunOptions& run);
+
+// Of RunOptions, and of the device of the model.
+TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double learning_rate,
+                               Device device);
+
+// So that what went before does not stand in the peaks of training.
+void reset_peaks(Device device);
+
+// Loads the folder's latest checkpoint; `say` is told where it goes on.
+void resume(Trainer& trainer, const CheckpointFolder& folder, const RunOptions& run, int64_t steps,
+            Device device, const std::function<void(const std::string&)>& say);
+// The metrics log of a run; it empties the file unless the run goes on.
+MetricsLog open_metrics(const RunOptions& run, bool resuming, const Trainer& trainer);
+
+// Steps, examples (under the name `examples`: "tokens" also gives "tokens_per_second"), seconds and
+// losses. describe(loss): what a validation holds besides step and loss.
+nlohmann::json training_report(const TrainingFigures& figures, int64_t steps_per_epoch,
+                               const std::string& examples,
+                               const std::function<nlohmann::json(double)>& describe);
+// Of the device that trains, and where that is not the CPU, of the CPU beside it.
+nlohmann::json memory_report(const Optimizer& optimizer, Device device);
+void print_memory_table(Device device);
+
+}  // namespace sketchgrad::apps
