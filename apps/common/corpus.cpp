@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,12 +9,10 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <new>
 #include <system_error>
 #include <utility>
 
 #include "sketchgrad/apps/common/content_hash.h"
-#include "sketchgrad/apps/common/out_of_memory.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/text_blocks.h"
 
@@ -29,31 +26,6 @@ namespace fs = std::filesystem;
 constexpr uint64_t kCacheVersion = 2;
 constexpr const char* kVocabularyPrefix = "vocabulary.";
 constexpr const char* kMostDropped = "vocabulary.most_dropped";
-
-std::string names_of(const std::vector<std::string>& paths) {
-  return fmt::format("{}", fmt::join(paths, ", "));
-}
-
-// f() of what reads texts, whose blocks and words are in memory that the allocator does not know.
-template <class Function>
-auto reading(const std::vector<std::string>& paths, Function f) {
-  try {
-    return f();
-  } catch (const std::bad_alloc&) {
-    throw_out_of_memory(fmt::format("[text] reading {}", names_of(paths)));
-  }
-}
-
-// Finds what is wrong with the last file before the first is read.
-void check_texts(const std::vector<std::string>& paths) {
-  for (const std::string& path : paths) {
-    const TextReader readable(path);
-    std::error_code none;
-    if (!fs::is_regular_file(path, none)) {
-      throw DataError(path, 0, "is no regular file, and a training text is read twice");
-    }
-  }
-}
 
 struct Counted {
   Vocabulary vocabulary;
@@ -174,7 +146,7 @@ TokenIds CachedReader::store(const std::string& file, const WriteIds& write) con
 
 TrainingText CachedReader::read_training_text(const Paths& paths,
                                               const VocabularyOptions& options) const {
-  return reading(paths, [&]() -> TrainingText {
+  return reading_texts(paths, [&]() -> TrainingText {
     check_texts(paths);
     const std::string file = cache_file(paths, fmt::format("train min_count={} most_words={}",
                                                            options.min_count, options.most_words));
@@ -199,7 +171,7 @@ TrainingText CachedReader::read_training_text(const Paths& paths,
 }
 
 TokenIds CachedReader::read_text(const std::string& path, const Vocabulary& vocabulary) const {
-  return reading({path}, [&] {
+  return reading_texts({path}, [&] {
     const std::string file =
         cache_file({path}, fmt::format("vocabulary={}", vocabulary.checksum()));
     if (std::optional<TokenFile> cached = load(file)) return cached->ids;

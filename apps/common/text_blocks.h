@@ -1,11 +1,17 @@
 #pragma once
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <array>
 #include <cstdint>
+#include <new>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "sketchgrad/apps/common/out_of_memory.h"
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/text_reader.h"
 #include "sketchgrad/kernels/tbb_policy.h"
@@ -15,9 +21,23 @@ namespace sketchgrad::apps {
 // Blocks in one turn.
 inline constexpr size_t kTurnBlocks = 8;
 
+inline std::string names_of(const std::vector<std::string>& paths) {
+  return fmt::format("{}", fmt::join(paths, ", "));
+}
+
+// f() of what reads texts, whose blocks and words are in memory that the allocator does not know.
+template <class Function>
+auto reading_texts(const std::vector<std::string>& paths, Function f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    throw_out_of_memory(fmt::format("[text] reading {}", names_of(paths)));
+  }
+}
+
 // One reading of texts: work(block, result) for each block, many at a time, then
-// use(result) for each result, one after the other in the order of the text. Results do not depend
-// on the number of threads.
+// use(result) or use(result, place of its block) for each result, one after the other in the order
+// of the text. Results do not depend on the number of threads.
 //
 // It goes in turns. In each, the blocks of a turn are read, those of the turn before are worked
 // on, and the results of the one before that are used, all at the same time. So no more than
@@ -28,6 +48,7 @@ void for_each_block(TextsReader& texts, const std::string& label, const Work& wo
                     const Use& use) {
   struct Turn {
     std::array<std::string, kTurnBlocks> blocks;
+    std::array<TextPlace, kTurnBlocks> places;
     std::array<Result, kTurnBlocks> results;
     size_t count = 0;
   };
@@ -38,10 +59,18 @@ void for_each_block(TextsReader& texts, const std::string& label, const Work& wo
   Turn* used = &turns[2];
   const auto fill = [&] {
     read->count = 0;
-    while (read->count < kTurnBlocks && texts.next(read->blocks[read->count])) ++read->count;
+    while (read->count < kTurnBlocks && texts.next(read->blocks[read->count])) {
+      read->places[read->count++] = texts.place();
+    }
   };
   const auto use_all = [&] {
-    for (size_t i = 0; i < used->count; ++i) use(used->results[i]);
+    for (size_t i = 0; i < used->count; ++i) {
+      if constexpr (std::is_invocable_v<const Use&, Result&, const TextPlace&>) {
+        use(used->results[i], used->places[i]);
+      } else {
+        use(used->results[i]);
+      }
+    }
   };
   constexpr int64_t kMiB = int64_t{1} << 20;
   Progress progress(label, texts.total_bytes() / kMiB);

@@ -1,5 +1,7 @@
 #include "sketchgrad/apps/common/text_reader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <stdexcept>
@@ -15,21 +17,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMostWordBytes = size_t{1} << 30;
-
-// Behind the last white space from `begin` on; `begin` where there is none.
-size_t end_of_words(const std::string& block, size_t begin) {
-  size_t end = block.size();
-  while (end > begin && !is_space(block[end - 1])) --end;
-  return end;
-}
+constexpr size_t kMostWholeBytes = size_t{1} << 30;
 
 }  // namespace
 
-TextReader::TextReader(const std::string& path, size_t block_bytes)
-    : path_(path), block_bytes_(block_bytes), source_(open_bytes(path)) {
+TextReader::TextReader(const std::string& path, size_t block_bytes, TextCut cut)
+    : path_(path), block_bytes_(block_bytes), cut_(cut), source_(open_bytes(path)) {
   // A packed file can be whole and yet hold nothing.
   if (!append(rest_)) throw DataError(path_, 0, "is empty");
+}
+
+// Behind the last place to cut from `begin` on; `begin` where there is none.
+size_t TextReader::end_of_whole(const std::string& block, size_t begin) const {
+  const auto is_cut = [this](char c) { return cut_ == TextCut::lines ? c == '\n' : is_space(c); };
+  size_t end = block.size();
+  while (end > begin && !is_cut(block[end - 1])) --end;
+  return end;
 }
 
 // False at the end.
@@ -51,14 +54,16 @@ bool TextReader::append(std::string& block) {
 bool TextReader::next(std::string& block) {
   block.assign(rest_);
   rest_.clear();
-  size_t end = end_of_words(block, 0);
+  size_t end = end_of_whole(block, 0);
   while (end == 0) {
-    if (block.size() > kMostWordBytes) {
-      throw DataError(path_, lines_ + 1, "a word is longer than 1 GiB: this is no text");
+    if (block.size() > kMostWholeBytes) {
+      const char* whole = cut_ == TextCut::lines ? "line" : "word";
+      throw DataError(path_, lines_ + 1,
+                      fmt::format("a {} is longer than 1 GiB: this is no text", whole));
     }
     const size_t searched = block.size();
     if (append(block)) {
-      end = end_of_words(block, searched);
+      end = end_of_whole(block, searched);
       if (end == searched) end = 0;
     } else {
       if (block.empty() && !line_is_open_) return false;
@@ -69,6 +74,7 @@ bool TextReader::next(std::string& block) {
   rest_.assign(block, end);
   block.resize(end);
   line_is_open_ = block.back() != '\n';
+  block_line_ = lines_ + 1;
   count_lines(block);
   return true;
 }
@@ -79,8 +85,8 @@ void TextReader::count_lines(const std::string& block) {
   if (nul != std::string::npos) throw DataError(path_, lines_ + 1, "a NUL byte: this is no text");
 }
 
-TextsReader::TextsReader(std::vector<std::string> paths, size_t block_bytes)
-    : paths_(std::move(paths)), block_bytes_(block_bytes) {
+TextsReader::TextsReader(std::vector<std::string> paths, size_t block_bytes, TextCut cut)
+    : paths_(std::move(paths)), block_bytes_(block_bytes), cut_(cut) {
   for (const std::string& path : paths_) {
     std::error_code unknown;
     const uintmax_t bytes = fs::file_size(path, unknown);
@@ -97,12 +103,22 @@ bool TextsReader::next(std::string& block) {
     if (reader_ && reader_->next(block)) return true;
     if (opened_ == paths_.size()) return false;
     closed_bytes_ = packed_bytes();
-    reader_ = std::make_unique<TextReader>(paths_[opened_++], block_bytes_);
+    reader_ = std::make_unique<TextReader>(paths_[opened_++], block_bytes_, cut_);
   }
 }
 
 int64_t TextsReader::packed_bytes() const {
   return closed_bytes_ + (reader_ ? reader_->packed_bytes() : 0);
+}
+
+void check_texts(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    const TextReader readable(path);
+    std::error_code none;
+    if (!fs::is_regular_file(path, none)) {
+      throw DataError(path, 0, "is no regular file, and it is to be read twice");
+    }
+  }
 }
 
 }  // namespace sketchgrad::apps

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -76,6 +77,27 @@ TEST_CASE("text reader: no block is much larger than asked for") {
   const TemporaryFolder folder;
   TextReader reader(folder.file("t", generated_text(100, 1000)), 100);
   for (std::string block; reader.next(block);) CHECK(block.size() < 100 + 10);
+}
+
+TEST_CASE("text reader: blocks of whole lines, and where they begin") {
+  const TemporaryFolder folder;
+  const std::string text = generated_text(40, 30) + "\n\n" + std::string(200, 'y') + "\n z";
+  for (const Packing& packing : packings()) {
+    const std::string path = folder.file(std::string("t") + packing.extension, packing.pack(text));
+    for (const size_t bytes : {1, 2, 7, 64, 1000, 100'000}) {
+      CAPTURE(bytes);
+      TextsReader reader({path, path}, bytes, TextCut::lines);
+      std::string read;
+      for (std::string block; reader.next(block);) {
+        CHECK(block.back() == '\n');
+        if (read.size() == text.size() + 1) read.clear();  // the second file
+        CHECK(reader.place().file == path);
+        CHECK(reader.place().line == 1 + std::count(read.begin(), read.end(), '\n'));
+        read += block;
+      }
+      CHECK(read == text + "\n");
+    }
+  }
 }
 
 TEST_CASE("text reader: several files are one text, each with an end of line") {
