@@ -1,0 +1,105 @@
+#include "sketchgrad/apps/xc/input_settings.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <limits>
+#include <string_view>
+
+namespace sketchgrad::apps::xc {
+
+namespace {
+
+constexpr int64_t kMostDim = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMostNgram = 64;
+
+// -1 where the text is no number.
+int64_t parse_length(std::string_view text) {
+  int64_t value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return problem == std::errc() && end == text.data() + text.size() ? value : -1;
+}
+
+bool in_range(int64_t value, int64_t least) { return value >= least && value <= kMostDim; }
+
+InputSettings load_unchecked(const StateDict& state) {
+  InputSettings settings;
+  const std::string& format = state.text("input.format");
+  check(format == "tsv" || format == "xc", "\"input.format\" is \"{}\"", format);
+  settings.format = format == "tsv" ? Format::tsv : Format::xc;
+  settings.feature_dim = state.integer("input.feature_dim");
+  check(in_range(settings.feature_dim, 1), "\"input.feature_dim\" is {}", settings.feature_dim);
+  if (settings.format == Format::tsv) {
+    parse_features(state.text("input.features"), settings);
+    settings.ngrams = parse_ngrams(state.text("input.ngrams"));
+  } else {
+    settings.file_features = state.integer("input.file_features");
+    settings.file_classes = state.integer("input.file_classes");
+    settings.normalize = state.integer("input.normalize") != 0;
+    check(in_range(settings.file_features, settings.feature_dim), "\"input.file_features\" is {}",
+          settings.file_features);
+    check(in_range(settings.file_classes, 1), "\"input.file_classes\" is {}",
+          settings.file_classes);
+  }
+  return settings;
+}
+
+}  // namespace
+
+std::string format_text(Format format) { return format == Format::tsv ? "tsv" : "xc"; }
+
+std::string features_text(const InputSettings& settings) {
+  return fmt::format("{}{}{}", settings.words ? "words" : "",
+                     settings.words && settings.char_ngrams ? "," : "",
+                     settings.char_ngrams ? "char-ngrams" : "");
+}
+
+void parse_features(const std::string& text, InputSettings& settings) {
+  settings.words = settings.char_ngrams = false;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string kind = text.substr(begin, end - begin);
+    check(kind == "words" || kind == "char-ngrams",
+          "--features: '{}' is not a kind of features; they are words, char-ngrams", kind);
+    (kind == "words" ? settings.words : settings.char_ngrams) = true;
+    begin = end + 1;
+  }
+}
+
+NgramLengths parse_ngrams(const std::string& text) {
+  const size_t dash = text.find('-');
+  NgramLengths lengths;
+  lengths.least = parse_length(std::string_view(text).substr(0, dash));
+  lengths.most = dash == std::string::npos ? lengths.least
+                                           : parse_length(std::string_view(text).substr(dash + 1));
+  check(lengths.least >= 1 && lengths.least <= lengths.most && lengths.most <= kMostNgram,
+        "--ngrams: '{}' must be a length from 1 to {} or two, as in 3-5", text, kMostNgram);
+  return lengths;
+}
+
+std::string ngrams_text(const NgramLengths& lengths) {
+  return fmt::format("{}-{}", lengths.least, lengths.most);
+}
+
+void InputSettings::save(StateDict& state) const {
+  state.set("input.format", format_text(format));
+  state.set_integer("input.feature_dim", feature_dim);
+  if (format == Format::tsv) {
+    state.set("input.features", features_text(*this));
+    state.set("input.ngrams", ngrams_text(ngrams));
+  } else {
+    state.set_integer("input.file_features", file_features);
+    state.set_integer("input.file_classes", file_classes);
+    state.set_integer("input.normalize", normalize ? 1 : 0);
+  }
+}
+
+InputSettings InputSettings::load(const StateDict& state) {
+  try {
+    return load_unchecked(state);
+  } catch (const InvalidArgument& error) {
+    throw DataError(state.source, 0, error.what());
+  }
+}
+
+}  // namespace sketchgrad::apps::xc

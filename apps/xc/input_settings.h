@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "sketchgrad/framework/checkpoint.h"
+
+namespace sketchgrad::apps::xc {
+
+enum class Format : uint8_t { tsv, xc };
+std::string format_text(Format);
+
+// Lengths of n-grams in bytes, first and last.
+struct NgramLengths {
+  int64_t least = 3;
+  int64_t most = 5;
+};
+
+// How lines become features. A test set and the queries of a prediction share those of the training
+// set, so they are kept with it.
+struct InputSettings {
+  Format format = Format::tsv;
+  // Features are in [0, feature_dim).
+  int64_t feature_dim = int64_t{1} << 18;
+  // Of text, at least one of them.
+  bool words = true;
+  bool char_ngrams = false;
+  NgramLengths ngrams = {};
+  // Of XC files: what their first line says, and whether rows are scaled to unit length. Features
+  // are hashed where feature_dim is less than theirs.
+  int64_t file_features = 0;
+  int64_t file_classes = 0;
+  bool normalize = true;
+
+  // Entries input.*; load throws DataError where they are missing or make no sense.
+  void save(StateDict& state) const;
+  static InputSettings load(const StateDict& state);
+};
+
+// "words", "char-ngrams" or "words,char-ngrams".
+std::string features_text(const InputSettings& settings);
+// Throw InvalidArgument for anything else: into words and char_ngrams; "3-5" or "4".
+void parse_features(const std::string& text, InputSettings& settings);
+NgramLengths parse_ngrams(const std::string& text);
+std::string ngrams_text(const NgramLengths& lengths);
+
+}  // namespace sketchgrad::apps::xc
