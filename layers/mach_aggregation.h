@@ -7,8 +7,8 @@
 
 namespace sketchgrad {
 
-// The score of class c from its R meta-probabilities p_r = P_r[h_r(c)] (Medini et al. 2019, section
-// 3 and theorem 1):
+// The score of class c from its R meta-probabilities p_r = P_r[h_r(c)] (Medini et al. 2019; its
+// theorems are about the unbiased estimate):
 //   mean      (p_1 + .. + p_R) / R
 //   min       the smallest, as a count-min sketch is read
 //   median    of an even number: the mean of the middle two

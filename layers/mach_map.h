@@ -15,7 +15,8 @@ struct MachMapOptions {
   bool stored = true;  // false: buckets are computed whenever they are asked for
 };
 
-// MACH's hash functions (Medini et al. 2019, section 3): repetition r puts class c into bucket
+// MACH's hash functions (Medini, Huang, Wang, Mohan, Shrivastava: "Extreme Classification in Log
+// Memory using Count-Min Sketch", NeurIPS 2019): repetition r puts class c into bucket
 // h_r(c) of its own, B of them. h_r(c) is a random word times B (Lemire 2019), and the word is
 // Philox of (seed, r, c). So it is the same in whichever process, and whatever other repetitions a
 // map holds: maps hold a list of repetition numbers, and say "place" for an index into it.
