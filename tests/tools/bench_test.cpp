@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -36,8 +37,8 @@ TEST_CASE("bench program: help names the groups") {
   if (!is_built()) return;
   const Result result = bench("--help");
   CHECK(result.code == 0);
-  for (const char* word :
-       {"--threads", "--json", "kernels.gemm", "optimizer.sparse", "optimizer.dense", "step"}) {
+  for (const char* word : {"--threads", "--json", "kernels.gemm", "optimizer.sparse",
+                           "optimizer.dense", "mach", "--mach-classes", "step"}) {
     CAPTURE(word);
     CHECK(result.output.find(word) != std::string::npos);
   }
@@ -45,8 +46,9 @@ TEST_CASE("bench program: help names the groups") {
 
 TEST_CASE("bench program: wrong flags") {
   if (!is_built()) return;
-  for (const char* arguments : {"--nonsense", "--rows 0", "--rows many", "--dim -1", "--threads -2",
-                                "--only nothing", "--cpu-time --threads 2", "stray"}) {
+  for (const char* arguments :
+       {"--nonsense", "--rows 0", "--rows many", "--dim -1", "--threads -2", "--only nothing",
+        "--cpu-time --threads 2", "--mach-buckets 1", "--mach-repetitions 257", "stray"}) {
     CAPTURE(arguments);
     const Result result = bench(arguments);
     CHECK(result.code == 2);
@@ -73,6 +75,38 @@ TEST_CASE("bench program: a report with every line's floor") {
     if (line.at("group") == "kernels.rows") ++rows;
   }
   CHECK(rows == 3);
+}
+
+TEST_CASE("bench program: MACH's searches, with their recall") {
+  if (!is_built()) return;
+  const auto file = std::filesystem::temp_directory_path() / "sketchgrad_bench_mach_test.json";
+  const Result result = bench(
+      "--threads 1 --seconds 0.001 --only mach --mach-classes 20000 --mach-repetitions 3 "
+      "--mach-buckets 50 --mach-queries 5 --json " +
+      file.string());
+  CAPTURE(result.output);
+  REQUIRE(result.code == 0);
+  const nlohmann::json report = nlohmann::json::parse(std::ifstream(file));
+  std::filesystem::remove(file);
+  CHECK(report.at("settings").at("mach_classes") == 20000);
+  int timed = 0, recalls = 0;
+  double best_recall = 0;
+  for (const nlohmann::json& line : report.at("lines")) {
+    if (line.at("group") != "mach") continue;
+    if (line.contains("median_seconds")) {
+      ++timed;
+      CHECK(line.at("floor_seconds") > 0);
+    }
+    if (line.value("unit", "") != "of the exact ones") continue;
+    ++recalls;
+    best_recall = std::max(best_recall, line.at("value").get<double>());
+    CHECK(line.at("value") > 0);
+    CHECK(line.at("value") <= 1);
+  }
+  // No cut at 100 of 50 buckets.
+  CHECK(timed == 3 + 6 + 1);
+  CHECK(recalls == 6);
+  CHECK(best_recall == 1.0);
 }
 
 }  // namespace

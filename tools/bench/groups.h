@@ -15,6 +15,11 @@ struct Options {
   int64_t rows = 1'000'000;
   int64_t dim = 256;
   int64_t active = 16'384;
+  // Of the group mach.
+  int64_t mach_classes = 1'000'000;
+  int64_t mach_repetitions = 8;
+  int64_t mach_buckets = 20'000;
+  int64_t mach_queries = 64;
   double seconds = 1.0;  // a case
 };
 
@@ -30,6 +35,7 @@ void run_machine(const Options&, Report&);
 std::vector<Group> kernel_groups();
 std::vector<Group> optimizer_groups();
 std::vector<Group> softmax_groups();
+std::vector<Group> mach_groups();
 std::vector<Group> step_groups();
 
 // Measures the cases, interleaved, and adds a line each.

@@ -12,6 +12,7 @@
 #include "sketchgrad/framework/memory.h"
 #include "sketchgrad/kernels/device.h"
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/layers/mach_aggregation.h"
 #include "sketchgrad/tools/bench/groups.h"
 
 namespace sketchgrad::bench {
@@ -30,7 +31,7 @@ struct CommandLine {
 
 std::vector<Group> all_groups() {
   std::vector<Group> groups = kernel_groups();
-  for (const auto& more : {optimizer_groups(), softmax_groups(), step_groups()}) {
+  for (const auto& more : {optimizer_groups(), softmax_groups(), mach_groups(), step_groups()}) {
     groups.insert(groups.end(), more.begin(), more.end());
   }
   return groups;
@@ -87,6 +88,18 @@ void describe(CLI::App& app, CommandLine& line) {
   app.add_option("--active", options.active, "rows with a gradient in a step")
       ->check(positive)
       ->capture_default_str();
+  app.add_option("--mach-classes", options.mach_classes, "classes that the group mach searches")
+      ->check(positive)
+      ->capture_default_str();
+  app.add_option("--mach-repetitions", options.mach_repetitions, "its hash functions")
+      ->check(CLI::Range(int64_t{1}, MachScorer::kMostPlaces))
+      ->capture_default_str();
+  app.add_option("--mach-buckets", options.mach_buckets, "meta-classes of each of them")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--mach-queries", options.mach_queries, "queries of its batch")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
+      ->capture_default_str();
   app.add_option("--seconds", options.seconds, "about so long a measurement")
       ->check(CLI::Range(1e-3, 1e4))
       ->capture_default_str();
@@ -111,6 +124,10 @@ nlohmann::json to_json(const CommandLine& line, const Report& report) {
             {"rows", options.rows},
             {"dim", options.dim},
             {"active", options.active},
+            {"mach_classes", options.mach_classes},
+            {"mach_repetitions", options.mach_repetitions},
+            {"mach_buckets", options.mach_buckets},
+            {"mach_queries", options.mach_queries},
             {"seconds", options.seconds}}},
           {"peaks",
            {{"memory_bytes_per_second", report.peaks().memory_bandwidth},
