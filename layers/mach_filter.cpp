@@ -29,6 +29,7 @@ struct Table {
 // words: the low bytes are those of the first half of the lanes.
 template <int lanes>
 void add_up_lines(const Table& table, const int32_t* hashes, int64_t classes, uint16_t* sums) {
+  // GCC 12 drops the attribute of an alias (using) that depends on a template argument.
   typedef uint16_t Words __attribute__((vector_size(lanes)));
   const int64_t ahead = std::max<int64_t>(1, kLinesAhead / table.places);
   for (int64_t c = 0; c < classes; ++c, hashes += table.places, sums += lanes) {
