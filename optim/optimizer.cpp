@@ -45,7 +45,7 @@ void Optimizer::add(Parameter& parameter, const Moments& moments) {
     check(slot.parameter->name != parameter.name, "[optimizer] {} was added before",
           parameter.name);
   }
-  const RuleStep rule = rule_(1, learning_rate_);
+  const RuleStep rule = rule_step(1);
   slots_.push_back(
       {&parameter, make_moment(parameter, moments.first, rule.first, MomentRole::first, seed_),
        make_moment(parameter, moments.second, rule.second, MomentRole::second, seed_)});
@@ -63,7 +63,7 @@ std::vector<Parameter*> Optimizer::parameters() const {
 
 void Optimizer::step() {
   ++steps_;
-  const RuleStep rule = rule_(steps_, learning_rate_);
+  const RuleStep rule = rule_step(steps_);
   for (Slot& slot : slots_) {
     if (!slot.parameter->gradient.empty()) step_parameter(slot, rule);
   }

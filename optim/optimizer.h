@@ -64,6 +64,8 @@ class Optimizer {
   float learning_rate() const { return learning_rate_; }
   void set_learning_rate(float learning_rate) { learning_rate_ = learning_rate; }
   int64_t steps() const { return steps_; }
+  // The rule at a step, counted from 1: what it keeps, and how that takes in a gradient.
+  RuleStep rule_step(int64_t step) const { return rule_(step, learning_rate_); }
   std::vector<Parameter*> parameters() const;
 
   // Bytes of state, tensor by tensor.

@@ -217,7 +217,23 @@ SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, 
   return SketchGeometry::fit(context, spec.ratio, depth, floats);
 }
 
+template <class Spec>
+int64_t bytes_of(const StateMemoryContext& context, const Spec& spec, Reading reading) {
+  const SketchGeometry geometry = geometry_of(context, spec, reading);
+  return (geometry.depth * geometry.width * context.dim +
+          context.rows * row_floats(reading, context.dim)) *
+         static_cast<int64_t>(sizeof(float));
+}
+
 }  // namespace
+
+int64_t planned_sketch_bytes(const StateMemoryContext& context, const CountSketch& spec) {
+  return bytes_of(context, spec, first_moment_reading(context, spec));
+}
+
+int64_t planned_sketch_bytes(const StateMemoryContext& context, const CountMin& spec) {
+  return bytes_of(context, spec, second_moment_reading(context, spec));
+}
 
 CountSketchMemory::CountSketchMemory(const StateMemoryContext& context, const CountSketch& spec)
     : CountSketchMemory(context, spec, first_moment_reading(context, spec)) {}

@@ -17,6 +17,10 @@ struct SketchGeometry {
                             int64_t row_floats);
 };
 
+// Of the cells, and of what the reading keeps with rows.
+int64_t planned_sketch_bytes(const StateMemoryContext&, const CountSketch&);
+int64_t planned_sketch_bytes(const StateMemoryContext&, const CountMin&);
+
 // What the count-sketch and the count-min memory share. A reading (memory_spec.h) is one row of
 // choices for kernels::SketchStep.
 class SketchMemory : public StateMemory {

@@ -61,7 +61,23 @@ struct MakeMemory {
   }
 };
 
+struct PlanBytes {
+  const StateMemoryContext& context;
+  int64_t operator()(const Dense&) const {
+    return context.rows * context.dim * static_cast<int64_t>(sizeof(float));
+  }
+  int64_t operator()(const None&) const { return 0; }
+  template <class Sketch>
+  int64_t operator()(const Sketch& spec) const {
+    return planned_sketch_bytes(context, spec);
+  }
+};
+
 }  // namespace
+
+int64_t planned_bytes(const MemorySpec& spec, const StateMemoryContext& context) {
+  return std::visit(PlanBytes{context}, spec);
+}
 
 std::unique_ptr<StateMemory> make_memory(const MemorySpec& spec,
                                          const StateMemoryContext& context) {

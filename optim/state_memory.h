@@ -90,4 +90,8 @@ struct StateMemoryContext {
 // reading that is not for this role, no memory for what the rule must keep.
 std::unique_ptr<StateMemory> make_memory(const MemorySpec&, const StateMemoryContext&);
 
+// What such a memory would take, to the byte, without making it. Throws as make_memory does where
+// the size does not fit.
+int64_t planned_bytes(const MemorySpec&, const StateMemoryContext&);
+
 }  // namespace sketchgrad

@@ -314,6 +314,24 @@ TEST_CASE("the bytes of a sketch, all included, stay within the ratio") {
   CHECK(bytes({.width = 16, .reading = Reading::wiener}) == 16 * 100 * 4 + 2 * 1000 * 4);
 }
 
+TEST_CASE("planned bytes are those that a memory takes") {
+  for (const char* text : {"dense", "sketch:0.2", "sketch:0.01", "sketch:0.1,depth=3",
+                           "sketch:0.2,width=100", "sketch:0.2,reading=mean_delta"}) {
+    for (const MomentRole role : {MomentRole::first, MomentRole::second}) {
+      for (const int64_t dim : {7, 33, 1024}) {
+        CAPTURE(text);
+        CAPTURE(dim);
+        const MemorySpec spec = parse_memory(text, role);
+        const StateMemoryContext table = context(50000, dim, role);
+        CHECK(planned_bytes(spec, table) == make_memory(spec, table)->bytes());
+      }
+    }
+  }
+  CHECK(planned_bytes(None{}, context(10, 3, MomentRole::first)) == 0);
+  CHECK_THROWS_AS(planned_bytes(CountMin{.ratio = 1e-6}, context(10, 3, MomentRole::second)),
+                  InvalidArgument);
+}
+
 struct StepPeaks {
   int64_t workspace;
   int64_t index;
