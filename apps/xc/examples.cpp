@@ -37,6 +37,7 @@ struct Examples::File {
   std::string path;
   InputSettings input;
   int64_t rows = 0;
+  int64_t training_rows = 0;
   int64_t classes = 0;
   int64_t features_total = 0;
   int64_t labels_total = 0;
@@ -70,6 +71,7 @@ void Examples::File::read_metadata(const StateDict& state) {
   }
   input = InputSettings::load(state);
   rows = state.integer(kRowCount);
+  training_rows = state.integer(kTrainingRows);
   classes = state.integer(kClassCount);
   features_total = state.integer(kFeatureTotal);
   labels_total = state.integer(kLabelTotal);
@@ -140,6 +142,7 @@ Examples Examples::open(const std::string& path) {
 
 const InputSettings& Examples::input() const { return file_->input; }
 int64_t Examples::rows() const { return file_->rows; }
+int64_t Examples::training_rows() const { return file_->training_rows; }
 int64_t Examples::classes() const { return file_->classes; }
 int64_t Examples::features_total() const { return file_->features_total; }
 int64_t Examples::labels_total() const { return file_->labels_total; }

@@ -34,6 +34,8 @@ class Examples {
 
   const InputSettings& input() const;
   int64_t rows() const;
+  // Of the training set: the file itself, or that which it was prepared like.
+  int64_t training_rows() const;
   int64_t classes() const;
   int64_t feature_dim() const { return input().feature_dim; }
   // As batches have them: different ones of each row.

@@ -28,6 +28,8 @@ inline constexpr int64_t kRecordHeader = 2;
 inline constexpr const char* kVersion = "examples.version";
 inline constexpr int64_t kThisVersion = 1;
 inline constexpr const char* kRowCount = "examples.rows";
+// Of the training set, whose classes these are.
+inline constexpr const char* kTrainingRows = "examples.training_rows";
 inline constexpr const char* kClassCount = "examples.classes";
 inline constexpr const char* kFeatureTotal = "examples.features";
 inline constexpr const char* kLabelTotal = "examples.labels";

@@ -130,7 +130,7 @@ void ExamplesWriter::add(const Records& records) {
   totals_.add(records.totals());
 }
 
-std::string ExamplesWriter::header(const InputSettings& input) const {
+std::string ExamplesWriter::header(const InputSettings& input, int64_t training_rows) const {
   json header;
   int64_t end = 0;
   const auto add = [&](const char* name, const char* type, int64_t bytes, int64_t elements) {
@@ -147,6 +147,7 @@ std::string ExamplesWriter::header(const InputSettings& input) const {
   input.save(state);
   state.set_integer(kVersion, kThisVersion);
   state.set_integer(kRowCount, totals_.rows);
+  state.set_integer(kTrainingRows, training_rows > 0 ? training_rows : totals_.rows);
   state.set_integer(kClassCount, classes_);
   state.set_integer(kFeatureTotal, totals_.features);
   state.set_integer(kLabelTotal, totals_.labels);
@@ -174,11 +175,11 @@ std::string ExamplesWriter::header(const InputSettings& input) const {
   return bytes;
 }
 
-void ExamplesWriter::finish(const InputSettings& input) {
+void ExamplesWriter::finish(const InputSettings& input, int64_t training_rows) {
   check(totals_.rows == rows_ && rows_ > 0, "[prepare] {} rows written, {} announced", totals_.rows,
         rows_);
   file_.seekp(0);
-  const std::string bytes = header(input);
+  const std::string bytes = header(input, training_rows);
   write(bytes.data(), static_cast<int64_t>(bytes.size()));
   file_.flush();
   check_written();

@@ -67,8 +67,9 @@ class ExamplesWriter {
     write_counts(classes, count);
   }
   void add(const Records& records);
-  // After all rows, as many as were announced.
-  void finish(const InputSettings& input);
+  // After all rows, as many as were announced. `training_rows`: of the set whose classes these are;
+  // 0: this one.
+  void finish(const InputSettings& input, int64_t training_rows);
   const Records::Totals& totals() const { return totals_; }
 
  private:
@@ -84,7 +85,7 @@ class ExamplesWriter {
   void end_names();
   void write(const void* data, int64_t bytes);
   void check_written() const;
-  std::string header(const InputSettings& input) const;
+  std::string header(const InputSettings& input, int64_t training_rows) const;
 
   std::ostream& file_;
   const std::string& name_;

@@ -75,7 +75,7 @@ class Preparation {
       ExamplesWriter writer(file, settings_.output, rows_);
       write_classes(writer);
       write_rows(writer);
-      writer.finish(input_);
+      writer.finish(input_, like_ ? like_->training_rows() : 0);
       prepared_.totals = writer.totals();
     });
     prepared_.input = input_;

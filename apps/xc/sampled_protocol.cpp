@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "sketchgrad/apps/xc/class_permutation.h"
+#include "sketchgrad/apps/common/shuffle.h"
 #include "sketchgrad/kernels/for_each.h"
 
 namespace sketchgrad::apps::xc {
@@ -58,9 +58,9 @@ int64_t SampledProtocol::candidates(int64_t row, std::span<const int32_t> labels
           options_.classes);
     if (label >= 0) *end++ = label;
   }
-  const ClassPermutation order(options_.classes, {options_.seed, static_cast<uint64_t>(row)});
+  const Shuffle order(options_.classes, {options_.seed, static_cast<uint64_t>(row)});
   for (int64_t position = 0; end - out.begin() < total; ++position) {
-    const int32_t id = order.at(position);
+    const auto id = static_cast<int32_t>(order(position));
     if (!contains(labels, id)) *end++ = id;
   }
   return total;

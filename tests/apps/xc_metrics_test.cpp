@@ -7,7 +7,6 @@
 #include <set>
 #include <vector>
 
-#include "sketchgrad/apps/xc/class_permutation.h"
 #include "sketchgrad/apps/xc/metrics.h"
 #include "sketchgrad/apps/xc/sampled_protocol.h"
 
@@ -138,42 +137,6 @@ TEST_CASE("xc metrics: propensity-scored precision by hand, as such and normalis
   perfect.add(predictions({0, 1, 3}), Ids{3, 1, 0});
   CHECK(perfect.json().at("psp_at_1") == doctest::Approx(1.0));
   CHECK(perfect.json().at("psp_at_3") == doctest::Approx(1.0));
-}
-
-TEST_CASE("xc class permutation: it holds each class once") {
-  for (const int64_t classes : {1, 2, 3, 5, 16, 17, 1000, 4099}) {
-    CAPTURE(classes);
-    const ClassPermutation order(classes, {3, 4});
-    std::set<int32_t> seen;
-    for (int64_t i = 0; i < classes; ++i) seen.insert(order.at(i));
-    CHECK(static_cast<int64_t>(seen.size()) == classes);
-    CHECK(*seen.begin() == 0);
-    CHECK(*seen.rbegin() == classes - 1);
-  }
-}
-
-TEST_CASE("xc class permutation: the first positions hold each pair of classes equally often") {
-  for (const int64_t classes : {4, 7, 30}) {
-    CAPTURE(classes);
-    constexpr int kDraws = 20000;
-    std::vector<int> pairs(static_cast<size_t>(classes * classes));
-    for (uint64_t i = 0; i < kDraws; ++i) {
-      const ClassPermutation order(classes, {11, i});
-      ++pairs[static_cast<size_t>(order.at(0) * classes + order.at(1))];
-    }
-    const double expected = kDraws / static_cast<double>(classes * (classes - 1));
-    double chi_square = 0;
-    for (int64_t i = 0; i < classes * classes; ++i) {
-      const int count = pairs[static_cast<size_t>(i)];
-      if (i % classes == i / classes) {
-        CHECK(count == 0);
-      } else {
-        chi_square += (count - expected) * (count - expected) / expected;
-      }
-    }
-    const double degrees = static_cast<double>(classes * (classes - 1) - 1);
-    CHECK(std::abs(chi_square - degrees) < 5 * std::sqrt(2 * degrees));
-  }
 }
 
 TEST_CASE("xc sampled protocol: labels, then a sample of others that the row's number decides") {

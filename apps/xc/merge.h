@@ -1,0 +1,23 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <vector>
+
+namespace sketchgrad::apps::xc {
+
+// Joins models that hold other repetitions of the same MACH into one file without optimizer state,
+// in order of their numbers. Throws InvalidArgument naming what does not go together: other
+// settings, data or seeds, a repetition that two of them hold, or networks that share a layer.
+void merge(const std::vector<std::string>& checkpoints, const std::string& output);
+
+// What `xc merge` is told.
+struct MergeSettings {
+  std::vector<std::string> models;  // files or folders
+  std::string output;
+};
+void add_options(CLI::App& command, MergeSettings& settings);
+void merge_and_print(const MergeSettings& settings);
+
+}  // namespace sketchgrad::apps::xc

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <iosfwd>
+#include <string>
+
+#include "sketchgrad/apps/common/compute.h"
+#include "sketchgrad/apps/xc/settings.h"
+
+namespace sketchgrad::apps::xc {
+
+// What `xc predict` is told.
+struct PredictSettings {
+  std::string checkpoint;  // file or folder
+  std::string data;        // any set with the model's classes: for their names
+  std::string queries;     // empty: standard input
+  int64_t k = 10;
+  RankingSettings ranking;
+  ComputeOptions compute;
+};
+
+void add_options(CLI::App& command, PredictSettings& settings);
+
+// Answers each line of `queries` with a line of JSON on `answers`,
+//   {"query": "...", "classes": ["...", ...], "scores": [...]},
+// best first, as soon as the line is there. When the queries end, the median and the 99th
+// percentile of the seconds that an answer took go to stderr. Throws DataError where the data is
+// not of text, and IoError where an answer cannot be written. False where a signal ended it.
+bool predict(const PredictSettings& settings, std::istream& queries, std::ostream& answers);
+// The same from the file of the settings or standard input, to standard output.
+bool predict(const PredictSettings& settings);
+
+}  // namespace sketchgrad::apps::xc

@@ -1,0 +1,199 @@
+#include "sketchgrad/apps/xc/task.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "sketchgrad/apps/common/progress.h"
+#include "sketchgrad/apps/common/shuffle.h"
+#include "sketchgrad/apps/common/stop_signal.h"
+
+namespace sketchgrad::apps::xc {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kModel = "xc.model";
+constexpr const char* kIdentity = "xc.identity";
+constexpr const char* kClasses = "xc.classes_checksum";
+constexpr const char* kEpoch = "xc.epoch";
+
+// Draws of orders are others than those of the model, which has the same seed.
+constexpr uint64_t kOrderSeed = 0x6f72646572;
+
+json parse_object(const StateDict& state, const char* key) {
+  json object = json::parse(state.text(key), nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) {
+    throw DataError(state.source, 0, fmt::format("\"{}\" is no JSON object", key));
+  }
+  return object;
+}
+
+ClassifierOptions evaluation_options(const StateDict& state) {
+  ClassifierOptions options = saved_options(state);
+  options.softmax = for_evaluation(options.softmax);
+  return options;
+}
+
+}  // namespace
+
+SparseRows features_of(const Batch& batch) {
+  return {batch.feature_begin, batch.features, batch.weights};
+}
+
+SparseRows known_labels_of(const Batch& batch) {
+  SparseRows result{batch.label_begin.clone({Category::data, "xc.label_begin"}),
+                    batch.labels.clone({Category::data, "xc.labels"}),
+                    {}};
+  int32_t* const begin = result.begin.data<int32_t>();
+  int32_t* const label = result.columns.data<int32_t>();
+  int32_t* end = label;
+  for (int64_t r = 0; r < batch.rows(); ++r) {
+    const int32_t first = begin[r], last = batch.label_begin.data<int32_t>()[r + 1];
+    begin[r] = static_cast<int32_t>(end - label);
+    end = std::copy_if(label + first, label + last, end, [](int32_t id) { return id >= 0; });
+  }
+  begin[batch.rows()] = static_cast<int32_t>(end - label);
+  result.columns = result.columns.rows(0, end - label);
+  return result;
+}
+
+ClassificationTask::ClassificationTask(Classifier& model, const Examples& train,
+                                       const Examples& valid, const Options& options, json identity)
+    : model_(model),
+      train_(train),
+      valid_(valid),
+      options_(options),
+      identity_(std::move(identity)),
+      kept_{model.rng()} {
+  check(train.rows() >= 1, "[xc] no rows to train on");
+}
+
+int64_t ClassificationTask::steps_per_epoch() const {
+  return (train_.rows() + options_.batch - 1) / options_.batch;
+}
+
+int64_t ClassificationTask::fetch(int64_t step_of_epoch) {
+  if (step_of_epoch == 0) ++epoch_;
+  const Shuffle order(train_.rows(), {options_.seed ^ kOrderSeed, static_cast<uint64_t>(epoch_)});
+  const int64_t begin = step_of_epoch * options_.batch;
+  std::vector<int64_t> rows(static_cast<size_t>(std::min(options_.batch, train_.rows() - begin)));
+  std::iota(rows.begin(), rows.end(), begin);
+  for (int64_t& row : rows) row = order(row);
+  const Batch batch = train_.batch(rows);
+  features_ = features_of(batch);
+  labels_ = known_labels_of(batch);
+  return batch.rows();
+}
+
+Variable ClassificationTask::loss(Tape& tape) { return model_.loss(tape, features_, labels_); }
+
+std::optional<double> ClassificationTask::validate() {
+  return mean_loss(model_, valid_, options_.valid_limit, options_.eval_batch);
+}
+
+double ClassificationTask::one_loss(double loss) const {
+  const ClassifierOptions& options = model_.options();
+  return options.is_mach() ? loss / static_cast<double>(options.repetitions.size()) : loss;
+}
+
+std::string ClassificationTask::describe(double loss) const {
+  return fmt::format("loss {:.4f}", one_loss(loss));
+}
+
+json ClassificationTask::metrics(double loss) const {
+  json result = {{"loss", one_loss(loss)}};
+  for (const auto& [name, value] : model_.statistics()) result[name] = value;
+  return result;
+}
+
+void ClassificationTask::save(StateDict& state) const {
+  state.set(kIdentity, identity_.dump());
+  state.set_integer(kEpoch, epoch_);
+  save_options(model_.options(), train_.classes_checksum(), state);
+  model_.save_state(state);
+}
+
+void ClassificationTask::load(const StateDict& state) {
+  const json saved = parse_object(state, kIdentity);
+  for (const auto& [name, value] : identity_.items()) {
+    const json before = saved.value(name, json());
+    check(before == value, "--resume: {} has {} = {}, now it is {}", state.source, name,
+          before.dump(), value.dump());
+  }
+  epoch_ = state.integer(kEpoch);
+  model_.load_state(state);
+}
+
+void ClassificationTask::keep_state() {
+  kept_ = {model_.rng(), epoch_};
+  model_.keep_output();
+}
+
+void ClassificationTask::restore_state() {
+  model_.set_rng(kept_.rng);
+  epoch_ = kept_.epoch;
+  model_.restore_output();
+}
+
+std::optional<double> mean_loss(Classifier& model, const Examples& examples, int64_t limit,
+                                int64_t batch) {
+  model.set_training(false);
+  const int64_t rows = limit > 0 ? std::min(limit, examples.rows()) : examples.rows();
+  LossMean mean;
+  Progress progress("valid", rows);
+  for (int64_t begin = 0; begin < rows; begin += batch) {
+    if (StopSignal::requested()) return std::nullopt;
+    std::vector<int64_t> ids(static_cast<size_t>(std::min(batch, rows - begin)));
+    std::iota(ids.begin(), ids.end(), begin);
+    const Batch part = examples.batch(ids);
+    const SparseRows labels = known_labels_of(part);
+    // Means are over rows that have labels.
+    const int32_t* const label_begin = labels.begin.data<int32_t>();
+    int64_t labelled = 0;
+    for (int64_t r = 0; r < part.rows(); ++r) {
+      labelled += label_begin[r] < label_begin[r + 1] ? 1 : 0;
+    }
+    Tape tape(/*recording=*/false);
+    mean.add(model.loss(tape, features_of(part), labels).value.item(), labelled);
+    if (progress.due())
+      progress.update(begin + part.rows(), fmt::format("loss {:.4f}", mean.value()));
+  }
+  return mean.value();
+}
+
+ClassifierOptions saved_options(const StateDict& state) {
+  try {
+    return parse_object(state, kModel).get<ClassifierOptions>();
+  } catch (const json::exception& error) {
+    throw DataError(state.source, 0, fmt::format("\"{}\": {}", kModel, error.what()));
+  }
+}
+
+void save_options(const ClassifierOptions& options, uint64_t classes_checksum, StateDict& state) {
+  state.set(kModel, json(options).dump());
+  state.set_unsigned(kClasses, classes_checksum);
+}
+
+uint64_t saved_classes_checksum(const StateDict& state) { return state.unsigned_integer(kClasses); }
+
+StateDict load_model(const std::string& checkpoint) {
+  return load_safetensors(checkpoint, [](const std::string& name) {
+    return !name.starts_with("optimizer.") && !name.starts_with("softmax.lsh.");
+  });
+}
+
+TrainedClassifier::TrainedClassifier(const StateDict& state, const Examples& examples,
+                                     Device device)
+    : model(evaluation_options(state), device) {
+  if (saved_classes_checksum(state) != examples.classes_checksum()) {
+    throw DataError(state.source, 0,
+                    "was trained on other classes or features than those of the data; prepare the "
+                    "data with --like and the file that it was trained on");
+  }
+  load_parameters(state, model);
+  model.set_training(false);
+}
+
+}  // namespace sketchgrad::apps::xc

@@ -1,0 +1,241 @@
+#include "sketchgrad/apps/xc/train.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/print.h"
+#include "sketchgrad/apps/common/report.h"
+#include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/apps/common/training_run.h"
+#include "sketchgrad/apps/xc/evaluate.h"
+#include "sketchgrad/apps/xc/merge.h"
+#include "sketchgrad/apps/xc/plan.h"
+#include "sketchgrad/apps/xc/task.h"
+
+namespace sketchgrad::apps::xc {
+
+namespace {
+
+using nlohmann::json;
+
+void say(const std::string& line) { print_line(stderr, "xc: " + line); }
+
+struct Data {
+  Examples train;
+  Examples test;
+};
+
+Data open_data(const TrainSettings& settings) {
+  Data data{Examples::open(settings.data), Examples::open(settings.test)};
+  check(data.train.classes_checksum() == data.test.classes_checksum(),
+        "--test: {} has other classes or features than {}; prepare it with --like {}",
+        settings.test, settings.data, settings.data);
+  return data;
+}
+
+ClassifierOptions model_options(const TrainSettings& settings, const Examples& train) {
+  ClassifierOptions options = settings.model;
+  options.features = train.feature_dim();
+  options.classes = train.classes();
+  return options;
+}
+
+int64_t rows_of_batch(const TrainSettings& settings, const ClassifierOptions& model,
+                      const Examples& train) {
+  if (settings.batch == "auto") {
+    const int64_t rows = largest_batch(settings, model, train,
+                                       parse_bytes("--memory-budget", settings.memory_budget));
+    say(fmt::format("batch of {} rows", rows));
+    return rows;
+  }
+  int64_t rows = 0;
+  const char* const end = settings.batch.data() + settings.batch.size();
+  const auto [rest, error] = std::from_chars(settings.batch.data(), end, rows);
+  check(error == std::errc() && rest == end && rows >= 1 && rows <= int64_t{1} << 24,
+        "--batch: {} is neither auto nor a number of rows from 1 to 2^24", settings.batch);
+  return rows;
+}
+
+// Those of a run that trains all at once, or one of several that train one by one.
+ClassifierOptions first_trained(const TrainSettings& settings, ClassifierOptions model) {
+  if (settings.order == "one-by-one") model.repetitions.resize(1);
+  return model;
+}
+
+void add_parameters(Optimizer& optimizer, Classifier& model, const TrainSettings& settings) {
+  const auto among = [](const std::vector<Parameter*>& tables, const Parameter* parameter) {
+    return std::find(tables.begin(), tables.end(), parameter) != tables.end();
+  };
+  const std::vector<Parameter*> inputs = model.input_tables(), outputs = model.output_tables();
+  const Moments moments = table_moments(settings.optimizer);
+  for (Parameter* parameter : model.parameters()) {
+    const bool sketched = (among(inputs, parameter) && settings.sketch_tables != "output") ||
+                          (among(outputs, parameter) && settings.sketch_tables != "input");
+    if (sketched) {
+      optimizer.add(*parameter, moments);
+    } else {
+      optimizer.add(*parameter);
+    }
+  }
+}
+
+// One training of one model, which is all of a run or one of its repetitions.
+struct Training {
+  const TrainSettings& settings;
+  const Data& data;
+  const Compute& compute;
+  int64_t rows;  // of a batch
+
+  // Null where it was stopped. `use(model)` while the model is there.
+  template <class Use>
+  std::optional<json> run(const ClassifierOptions& options, const RunOptions& files,
+                          const Use& use) const;
+  json identity(const ClassifierOptions& options) const;
+};
+
+json Training::identity(const ClassifierOptions& options) const {
+  json result = identity_of(settings, options, rows);
+  result["data_checksum"] = ContentHash().add(data.train.checksum()).text();
+  result["test_checksum"] = ContentHash().add(data.test.checksum()).text();
+  return result;
+}
+
+template <class Use>
+std::optional<json> Training::run(const ClassifierOptions& options, const RunOptions& files,
+                                  const Use& use) const {
+  const auto start = std::chrono::steady_clock::now();
+  const Device device = compute.device();
+  const std::optional<CheckpointFolder> folder = open_folder(files);
+  check_files(files);
+  const bool resuming = files.resume && folder && folder->has_latest();
+  reset_peaks(device);
+  std::vector<int64_t> counts;
+  if (!options.is_mach() && needs_counts(options.softmax)) {
+    const auto all = data.train.class_counts();
+    for (const int32_t count : all) counts.push_back(std::max(count, 1));
+  }
+  Classifier model(options, device, std::move(counts));
+  Optimizer optimizer = make_optimizer(settings.optimizer, files.seed);
+  add_parameters(optimizer, model, settings);
+  ClassificationTask task(model, data.train, data.test,
+                          {.batch = rows,
+                           .eval_batch = settings.evaluation.batch,
+                           .valid_limit = settings.valid_limit,
+                           .seed = files.seed},
+                          identity(options));
+  const int64_t steps =
+      settings.steps > 0 ? settings.steps : settings.epochs * task.steps_per_epoch();
+  const auto schedule = parse_schedule(files.schedule, steps);
+  MetricsLog metrics;
+  TrainerOptions trainer_settings =
+      trainer_options(files, steps, *settings.optimizer.learning_rate, device);
+  trainer_settings.start = start;
+  Trainer trainer(task, optimizer, *schedule, trainer_settings, metrics,
+                  folder ? &*folder : nullptr);
+  if (resuming) resume(trainer, *folder, files, steps, device, say);
+  // It empties the file, so only where nothing of the above has failed.
+  metrics = open_metrics(files, resuming, trainer);
+  if (!trainer.run()) return std::nullopt;
+  json report = training_report(trainer.figures(), task.steps_per_epoch(), "rows",
+                                [](double) { return json::object(); });
+  report.update(memory_report(optimizer, device));
+  report["seconds"] = trainer.elapsed_seconds();
+  if (!use(model)) return std::nullopt;
+  return report;
+}
+
+json settings_report(const TrainSettings& settings, const ClassifierOptions& model, int64_t rows) {
+  json report = identity_of(settings, model, rows);
+  report.update({{"data", settings.data},
+                 {"test", settings.test},
+                 {"order", settings.order},
+                 {"device", settings.run.compute.device},
+                 {"precision", settings.run.compute.precision}});
+  return report;
+}
+
+// Ranks the test set. Nothing where it was stopped.
+std::optional<json> rank_test_set(Classifier& model, const Data& data,
+                                  const EvaluationSettings& settings) {
+  const StopSignal stop;
+  return evaluate(model, data.test, settings);
+}
+
+std::optional<json> train_together(const Training& training, const ClassifierOptions& options) {
+  json scores;
+  std::optional<json> report = training.run(options, training.settings.run, [&](Classifier& model) {
+    const auto ranked = rank_test_set(model, training.data, training.settings.evaluation);
+    if (!ranked) return false;
+    scores = *ranked;
+    return true;
+  });
+  if (report) report->update(scores);
+  return report;
+}
+
+std::optional<json> train_one_by_one(const Training& training, const ClassifierOptions& options) {
+  namespace fs = std::filesystem;
+  const fs::path folder = training.settings.run.checkpoint;
+  std::vector<std::string> models;
+  json repetitions = json::array();
+  for (const int32_t repetition : options.repetitions) {
+    ClassifierOptions one = options;
+    one.repetitions = {repetition};
+    RunOptions files = training.settings.run;
+    files.checkpoint = (folder / fmt::format("r{}", repetition)).string();
+    files.report.clear();
+    if (!files.metrics.empty()) files.metrics += fmt::format(".r{}", repetition);
+    say(fmt::format("repetition {}", repetition));
+    std::optional<json> report = training.run(one, files, [](Classifier&) { return true; });
+    if (!report) return std::nullopt;
+    repetitions.push_back(std::move(*report));
+    models.push_back(checkpoint_file(files.checkpoint));
+  }
+  const std::string merged = (folder / "model.safetensors").string();
+  merge(models, merged);
+  TrainedClassifier trained(load_model(merged), training.data.train, training.compute.device());
+  const auto ranked = rank_test_set(trained.model, training.data, training.settings.evaluation);
+  if (!ranked) return std::nullopt;
+  json report = {{"trained", repetitions}};
+  report.update(*ranked);
+  return report;
+}
+
+}  // namespace
+
+std::string plan(const TrainSettings& settings) {
+  const Data data = open_data(settings);
+  const ClassifierOptions model = model_options(settings, data.train);
+  const int64_t rows = rows_of_batch(settings, first_trained(settings, model), data.train);
+  return format_plans(settings, model, batch_shape(data.train, rows, settings.run.seed));
+}
+
+TrainOutcome train(const TrainSettings& settings) {
+  const Compute compute(settings.run.compute);
+  check_files(settings.run);
+  const Data data = open_data(settings);
+  const ClassifierOptions options = model_options(settings, data.train);
+  say(fmt::format("{} rows, {} classes, {} features; {} rows of test", data.train.rows(),
+                  options.classes, options.features, data.test.rows()));
+  const Training training{settings, data, compute,
+                          rows_of_batch(settings, first_trained(settings, options), data.train)};
+  std::optional<json> results = settings.order == "together" ? train_together(training, options)
+                                                             : train_one_by_one(training, options);
+  if (!results) return {};
+  json report = settings_report(settings, options, training.rows);
+  report["threads"] = compute.threads();
+  report.update(*results);
+  if (!settings.run.report.empty()) write_json(settings.run.report, report);
+  print_scores(report);
+  print_memory_table(compute.device());
+  return {true, std::move(report)};
+}
+
+}  // namespace sketchgrad::apps::xc
