@@ -32,8 +32,8 @@ struct MatrixView {
   }
 };
 
-// Sparse matrix in compressed rows (CSR) that somebody else owns: row r has the entries begin[r] ...
-// begin[r + 1] - 1, each with its column and value.
+// Sparse matrix in compressed rows (CSR) that somebody else owns: row r has the entries begin[r]
+// ... begin[r + 1] - 1, each with its column and value.
 struct CsrMatrix {
   int64_t rows = 0;
   const int32_t* begin = nullptr;    // [rows + 1], from 0 on, not falling
