@@ -125,6 +125,7 @@ std::optional<json> evaluate(Classifier& model, const Examples& examples,
   result["ranked_rows_per_second"] = static_cast<double>(rows) / seconds.count();
   result["aggregation"] = settings.ranking.aggregation;
   result["best_buckets"] = settings.ranking.best_buckets;
+  result["proven"] = settings.ranking.proven;
   return result;
 }
 

@@ -185,6 +185,9 @@ TopK Prediction::top_k(int64_t k, const Ranking& ranking) const {
     const Purpose purpose{Category::data, "xc.top_k"};
     return {top.ids.to(kCpu, purpose), top.scores.to(kCpu, purpose)};
   }
+  if (ranking.best_buckets > 0 && ranking.proven) {
+    return classifier_.index().exact_top_k(meta_, k, ranking.best_buckets, ranking.aggregation);
+  }
   if (ranking.best_buckets > 0) {
     return classifier_.index().top_k(meta_, k, ranking.best_buckets, ranking.aggregation).top;
   }

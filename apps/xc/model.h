@@ -47,6 +47,9 @@ struct Ranking {
   MachAggregation aggregation = MachAggregation::mean;
   // Only classes in so many of the best buckets of a repetition are scored; 0: all classes are.
   int64_t best_buckets = 0;
+  // Whether rows whose answer from the best buckets is not proven to be that of all classes are
+  // ranked again, over all.
+  bool proven = false;
 };
 
 // What a model says of some rows.

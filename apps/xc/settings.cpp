@@ -100,6 +100,10 @@ void add_options(CLI::App& command, RankingSettings& settings) {
                   "an index of 4 bytes a repetition and class; 0: score all classes")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command.add_flag(
+      "--proven", settings.proven,
+      "with --best-buckets: rank again, over all classes, the rows whose answer is not "
+      "proven to be the exact one");
 }
 
 void add_options(CLI::App& command, EvaluationSettings& settings) {

@@ -14,7 +14,8 @@ namespace sketchgrad::apps::xc {
 struct RankingSettings {
   std::string aggregation = "mean";  // a word of parse_mach_aggregation
   int64_t best_buckets = 0;          // 0: all classes are scored
-  Ranking ranking() const { return {parse_mach_aggregation(aggregation), best_buckets}; }
+  bool proven = false;
+  Ranking ranking() const { return {parse_mach_aggregation(aggregation), best_buckets, proven}; }
 };
 void add_options(CLI::App& command, RankingSettings& settings);
 
