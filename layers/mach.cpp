@@ -70,6 +70,7 @@ void Mach::check_inputs(size_t count) const {
 }
 
 Variable Mach::loss(Tape& tape, std::span<const Variable> x, const SparseRows& labels) {
+  const MemoryScope scope(name_);
   check_inputs(x.size());
   check_sparse_rows(name_, labels, options_.classes);
   Variable total;
@@ -83,6 +84,7 @@ Variable Mach::loss(Tape& tape, std::span<const Variable> x, const SparseRows& l
 }
 
 std::vector<Tensor> Mach::probabilities(std::span<const Tensor> x) {
+  const MemoryScope scope(name_);
   check_inputs(x.size());
   std::vector<Tensor> result;
   for (int64_t place = 0; place < repetitions(); ++place) {
