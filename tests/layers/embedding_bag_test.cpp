@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <vector>
 
 #include "sketchgrad/framework/grad_check.h"
@@ -113,6 +114,37 @@ TEST_CASE("embedding bag: its gradient has a row for each feature of the batch")
   CHECK(allocator(kTestDevice).peak()[Category::gradient] - before <=
         (2 * kBags * kDim + 20 * kDim) * floats);
   CHECK(live_bytes(Category::activation) == loss.value.bytes());
+}
+
+TEST_CASE("embedding bag: several of one input give what each alone does, from one transpose") {
+  const SparseRows x = random_bags(9, 11, true);
+  const Tensor weights = random_normal({9, 7}, 4);
+  const auto make = [](uint64_t seed) {
+    Rng rng(seed);
+    return std::make_unique<EmbeddingBag>("bag", EmbeddingBagOptions{.rows = 11, .dim = 7}, rng,
+                                          kTestDevice);
+  };
+  const BagInput input = make_bag_input("bags", x, 11, kTestDevice, /*with_gradient=*/true);
+  for (const uint64_t seed : {1, 2}) {
+    const auto shared = make(seed), alone = make(seed);
+    Tape tape, other;
+    const int64_t index = live_bytes(Category::index);
+    const Variable y = shared->forward(tape, input);
+    CHECK(live_bytes(Category::index) == index);
+    const Variable z = alone->forward(other, x);
+    CHECK(same_bits(y.value.to_vector<float>(), z.value.to_vector<float>()));
+    other.backward(weighted_sum(other, z, weights));
+    tape.backward(weighted_sum(tape, y, weights));
+    CHECK(same_bits(full_gradient(shared->weight()), full_gradient(alone->weight())));
+  }
+  const BagInput forward_only = make_bag_input("bags", x, 11, kTestDevice, false);
+  const auto bag = make(1);
+  Tape silent(/*recording=*/false), recording;
+  CHECK(bag->forward(silent, forward_only).value.shape() == Shape{9, 7});
+  CHECK(contains(refusal([&] { bag->forward(recording, forward_only); }), "without its transpose"));
+  CHECK(contains(
+      refusal([&] { bag->forward(recording, make_bag_input("bags", x, 12, kTestDevice, true)); }),
+      "12 columns"));
 }
 
 TEST_CASE("embedding bag: same bits for any number of threads") {
