@@ -22,4 +22,10 @@ void gemm(const Exec& exec, Transpose transpose_a, Transpose transpose_b, float 
   dispatch(exec, cpu::gemm, cuda::gemm, transpose_a, transpose_b, alpha, a, b, beta, c);
 }
 
+int64_t gemm_scratch_bytes(int64_t m, int64_t n, int64_t k) {
+  if (m == 0 || n == 0 || k == 0) return 0;
+  const int64_t slices = impl::plan_gemm(m, n, k).slices;
+  return slices > 1 ? slices * m * n * static_cast<int64_t>(sizeof(float)) : 0;
+}
+
 }  // namespace sketchgrad::kernels

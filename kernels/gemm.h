@@ -16,4 +16,7 @@ enum class Transpose : bool { no, yes };
 void gemm(const Exec&, Transpose transpose_a, Transpose transpose_b, float alpha, ConstMatrix a,
           ConstMatrix b, float beta, Matrix c);
 
+// Bytes of temporary memory that a product [m, k] x [k, n] takes on the CPU.
+int64_t gemm_scratch_bytes(int64_t m, int64_t n, int64_t k);
+
 }  // namespace sketchgrad::kernels

@@ -227,6 +227,14 @@ int64_t bytes_of(const StateMemoryContext& context, const Spec& spec, Reading re
 
 }  // namespace
 
+SketchGeometry planned_geometry(const StateMemoryContext& context, const CountSketch& spec) {
+  return geometry_of(context, spec, first_moment_reading(context, spec));
+}
+
+SketchGeometry planned_geometry(const StateMemoryContext& context, const CountMin& spec) {
+  return geometry_of(context, spec, second_moment_reading(context, spec));
+}
+
 int64_t planned_sketch_bytes(const StateMemoryContext& context, const CountSketch& spec) {
   return bytes_of(context, spec, first_moment_reading(context, spec));
 }

@@ -17,6 +17,9 @@ struct SketchGeometry {
                             int64_t row_floats);
 };
 
+// The sketch of such a memory, without making it. Throws as make_memory does.
+SketchGeometry planned_geometry(const StateMemoryContext&, const CountSketch&);
+SketchGeometry planned_geometry(const StateMemoryContext&, const CountMin&);
 // Of the cells, and of what the reading keeps with rows.
 int64_t planned_sketch_bytes(const StateMemoryContext&, const CountSketch&);
 int64_t planned_sketch_bytes(const StateMemoryContext&, const CountMin&);

@@ -224,6 +224,31 @@ TEST_CASE("gemm accepts any stride of a single row") {
   CHECK(c == 32.0f);
 }
 
+TEST_CASE("gemm takes the scratch memory that it is said to take") {
+  class Counted final : public Scratch {
+   public:
+    void* take(size_t bytes, ScratchKind kind, const char* name) override {
+      taken += static_cast<int64_t>(bytes);
+      return heap_.take(bytes, kind, name);
+    }
+    void give_back(void* pointer) noexcept override { heap_.give_back(pointer); }
+    int64_t taken = 0;
+
+   private:
+    test::HeapScratch heap_;
+  };
+  for (const Shape shape : {Shape{20, 30, 40}, Shape{16, 64, 9000}, Shape{300, 128, 4096},
+                            Shape{0, 3, 4}, Shape{3, 4, 0}}) {
+    const Product p{shape, Transpose::no, Transpose::yes, 1.0f, 0.0f};
+    Operands operands(p);
+    Counted scratch;
+    gemm({DeviceKind::cpu, nullptr, &scratch}, p.transpose_a, p.transpose_b, p.alpha,
+         operands.a.view, operands.b.view, p.beta, operands.c.view);
+    CHECK(scratch.taken == gemm_scratch_bytes(shape.m, shape.n, shape.k));
+    CHECK((scratch.taken > 0) == (shape.k > 1000));
+  }
+}
+
 TEST_CASE("gemm refuses shapes that do not fit") {
   std::vector<float> values(64);
   const auto matrix = [&](int64_t rows, int64_t cols) {

@@ -323,7 +323,15 @@ TEST_CASE("planned bytes are those that a memory takes") {
         CAPTURE(dim);
         const MemorySpec spec = parse_memory(text, role);
         const StateMemoryContext table = context(50000, dim, role);
-        CHECK(planned_bytes(spec, table) == make_memory(spec, table)->bytes());
+        const auto memory = make_memory(spec, table);
+        CHECK(planned_bytes(spec, table) == memory->bytes());
+        const auto* sketch = dynamic_cast<const SketchMemory*>(memory.get());
+        if (sketch == nullptr) continue;
+        const SketchGeometry planned = role == MomentRole::first
+                                           ? planned_geometry(table, std::get<CountSketch>(spec))
+                                           : planned_geometry(table, std::get<CountMin>(spec));
+        CHECK(planned.depth == sketch->geometry().depth);
+        CHECK(planned.width == sketch->geometry().width);
       }
     }
   }
