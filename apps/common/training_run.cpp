@@ -102,15 +102,24 @@ json training_report(const TrainingFigures& figures, int64_t steps_per_epoch,
           {"validations", validations}};
 }
 
-json memory_report(const Optimizer& optimizer, Device device) {
-  json state = json::object();
-  for (const StateBytes& entry : optimizer.state_bytes()) state[entry.name] = entry.bytes;
+json peak_report(Device device) {
   json report = {{"peak_bytes", apps::to_json(allocator(device).peak())},
                  {"at_peak_bytes", apps::to_json(allocator(device).at_peak())},
                  {"peak_reserved_bytes", allocator(device).peak_reserved_bytes()},
-                 {"peak_resident_bytes", peak_resident_bytes()},
-                 {"optimizer_state_bytes", state}};
+                 {"peak_resident_bytes", peak_resident_bytes()}};
   if (device != kCpu) report["cpu_peak_bytes"] = apps::to_json(allocator().peak());
+  return report;
+}
+
+json state_report(const Optimizer& optimizer) {
+  json state = json::object();
+  for (const StateBytes& entry : optimizer.state_bytes()) state[entry.name] = entry.bytes;
+  return {{"optimizer_state_bytes", state}};
+}
+
+json memory_report(const Optimizer& optimizer, Device device) {
+  json report = peak_report(device);
+  report.update(state_report(optimizer));
   return report;
 }
 

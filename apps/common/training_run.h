@@ -36,7 +36,11 @@ MetricsLog open_metrics(const RunOptions& run, bool resuming, const Trainer& tra
 nlohmann::json training_report(const TrainingFigures& figures, int64_t steps_per_epoch,
                                const std::string& examples,
                                const std::function<nlohmann::json(double)>& describe);
-// Of the device that trains, and where that is not the CPU, of the CPU beside it.
+// Peaks of the device that trains, and where that is not the CPU, of the CPU beside it.
+nlohmann::json peak_report(Device device);
+// "optimizer_state_bytes", by name.
+nlohmann::json state_report(const Optimizer& optimizer);
+// Both.
 nlohmann::json memory_report(const Optimizer& optimizer, Device device);
 void print_memory_table(Device device);
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <span>
 #include <vector>
 
@@ -48,8 +47,8 @@ std::optional<Propensities> propensities_of(const Examples& examples,
   if (examples.training_rows() < 3) return std::nullopt;
   const auto counts = examples.class_counts();
   const Tensor copy =
-      Tensor::from(std::vector<int32_t>(counts.begin(), counts.end()),
-                   {static_cast<int64_t>(counts.size())}, {Category::data, "xc.class_counts"});
+      Tensor::empty({examples.classes()}, {Category::data, "xc.class_counts"}, DType::int32);
+  std::copy(counts.begin(), counts.end(), copy.data<int32_t>());
   return Propensities(copy, examples.training_rows(),
                       {settings.propensity_a, settings.propensity_b});
 }
@@ -115,10 +114,9 @@ std::optional<json> evaluate(Classifier& model, const Examples& examples,
   const auto start = std::chrono::steady_clock::now();
   for (int64_t begin = 0; begin < rows; begin += settings.batch) {
     if (StopSignal::requested()) return std::nullopt;
-    std::vector<int64_t> ids(static_cast<size_t>(std::min(settings.batch, rows - begin)));
-    std::iota(ids.begin(), ids.end(), begin);
-    evaluation.add(examples.batch(ids), begin);
-    if (progress.due()) progress.update(begin + static_cast<int64_t>(ids.size()), "rows");
+    const int64_t count = std::min(settings.batch, rows - begin);
+    evaluation.add(examples.batch(RowNumbers(begin, count).all()), begin);
+    if (progress.due()) progress.update(begin + count, "rows");
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   json result = evaluation.result();
@@ -165,8 +163,7 @@ bool evaluate_and_print(const EvalSettings& settings) {
   if (!settings.report.empty()) check_replaceable("report", settings.report);
   const Compute compute(settings.compute);
   const Examples examples = Examples::open(settings.data);
-  TrainedClassifier trained(load_model(checkpoint_file(settings.checkpoint)), examples,
-                            compute.device());
+  TrainedClassifier trained(checkpoint_file(settings.checkpoint), examples, compute.device());
   const StopSignal stop;
   std::optional<json> scores = evaluate(trained.model, examples, settings.evaluation);
   if (!scores) return false;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
 #include <utility>
 
 #include "sketchgrad/apps/xc/batch_builder.h"
@@ -32,6 +33,11 @@ Array<T> map_array(const std::string& path, const char* name) {
 }
 
 }  // namespace
+
+RowNumbers::RowNumbers(int64_t begin, int64_t count)
+    : numbers_(Tensor::empty({count}, {Category::index, "xc.row_numbers"}, DType::int64)) {
+  std::iota(all().begin(), all().end(), begin);
+}
 
 struct Examples::File {
   std::string path;

@@ -24,6 +24,18 @@ struct Batch {
   int64_t rows() const { return feature_begin.numel() - 1; }
 };
 
+// Numbers of rows: begin, begin + 1, ... until they are changed.
+class RowNumbers {
+ public:
+  RowNumbers(int64_t begin, int64_t count);
+  std::span<int64_t> all() const {
+    return {numbers_.data<int64_t>(), static_cast<size_t>(numbers_.numel())};
+  }
+
+ private:
+  Tensor numbers_;
+};
+
 // A file of prepared examples, mapped: its bytes are in the system's page cache and in none of the
 // allocator's figures. Copies share it; concurrent calls are fine.
 class Examples {

@@ -92,8 +92,10 @@ Classifier::Classifier(const ClassifierOptions& options, Device device, std::vec
 }
 
 std::vector<Variable> Classifier::features(Tape& tape, const SparseRows& x) {
+  const BagInput input = make_bag_input("xc.features", x, options_.features,
+                                        bags_[0]->weight().value.device(), tape.recording());
   std::vector<Variable> result;
-  for (const auto& bag : bags_) result.push_back(relu(tape, bag->forward(tape, x)));
+  for (const auto& bag : bags_) result.push_back(relu(tape, bag->forward(tape, input)));
   return result;
 }
 
@@ -121,6 +123,14 @@ Variable Classifier::loss(Tape& tape, const SparseRows& x, const SparseRows& lab
   if (mach_) return mach_->loss(tape, hidden, labels);
   check_sparse_rows("xc", labels, options_.classes);
   return softmax_->loss(tape, hidden[0], one_label_each(labels));
+}
+
+int64_t Classifier::rows_of_mean(const SparseRows& labels) const {
+  if (mach_ && options_.meta_loss == "sigmoid") return labels.rows();
+  const int32_t* const begin = labels.begin.data<int32_t>();
+  int64_t labelled = 0;
+  for (int64_t r = 0; r < labels.rows(); ++r) labelled += begin[r] < begin[r + 1] ? 1 : 0;
+  return labelled;
 }
 
 Prediction Classifier::predict(const SparseRows& x) {

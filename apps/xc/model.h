@@ -64,10 +64,12 @@ class Classifier : public Module {
   explicit Classifier(const ClassifierOptions& options, Device device = kCpu,
                       std::vector<int64_t> counts = {});
 
-  // x [rows, features]; labels [rows, classes]. For MACH the sum over repetitions of their losses,
-  // for a softmax the mean of -log p of one label of each row that has any: any of them in
-  // training, the first in evaluation.
+  // x [rows, features]; labels [rows, classes]. For MACH the sum over repetitions of their losses
+  // (layers/mach.h), for a softmax the mean of -log p of one label of each row that has any: any of
+  // them in training, the first in evaluation.
   Variable loss(Tape& tape, const SparseRows& x, const SparseRows& labels);
+  // Of how many rows the loss is a mean: for sigmoids all, otherwise those that have labels.
+  int64_t rows_of_mean(const SparseRows& labels) const;
   Prediction predict(const SparseRows& x);
 
   const ClassifierOptions& options() const { return options_; }

@@ -65,9 +65,13 @@ void add_options(CLI::App& command, PredictSettings& settings) {
 bool predict(const PredictSettings& settings, std::istream& queries, std::ostream& answers) {
   const Compute compute(settings.compute);
   const Examples examples = Examples::open(settings.data);
+  if (examples.input().format != Format::tsv) {
+    throw DataError(settings.data, 0,
+                    "is of rows of features, not of texts: there is no telling the features of a "
+                    "query");
+  }
   const TextFeatures features(examples.input());
-  TrainedClassifier trained(load_model(checkpoint_file(settings.checkpoint)), examples,
-                            compute.device());
+  TrainedClassifier trained(checkpoint_file(settings.checkpoint), examples, compute.device());
   const int64_t k = std::min(settings.k, examples.classes());
   const Ranking ranking = settings.ranking.ranking();
   const StopSignal stop;

@@ -1,8 +1,6 @@
 #include "sketchgrad/apps/xc/task.h"
 
 #include <algorithm>
-#include <numeric>
-#include <vector>
 
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/shuffle.h"
@@ -30,8 +28,15 @@ json parse_object(const StateDict& state, const char* key) {
   return object;
 }
 
-ClassifierOptions evaluation_options(const StateDict& state) {
+// Of a model that is never trained, for these examples.
+ClassifierOptions evaluation_options(const std::string& checkpoint, const Examples& examples) {
+  const StateDict state = load_safetensors(checkpoint, [](const std::string&) { return false; });
   ClassifierOptions options = saved_options(state);
+  if (saved_classes_checksum(state) != examples.classes_checksum()) {
+    throw DataError(checkpoint, 0,
+                    "was trained on other classes or features than those of the data; prepare the "
+                    "data with --like and the file that it was trained on");
+  }
   options.softmax = for_evaluation(options.softmax);
   return options;
 }
@@ -78,10 +83,12 @@ int64_t ClassificationTask::fetch(int64_t step_of_epoch) {
   if (step_of_epoch == 0) ++epoch_;
   const Shuffle order(train_.rows(), {options_.seed ^ kOrderSeed, static_cast<uint64_t>(epoch_)});
   const int64_t begin = step_of_epoch * options_.batch;
-  std::vector<int64_t> rows(static_cast<size_t>(std::min(options_.batch, train_.rows() - begin)));
-  std::iota(rows.begin(), rows.end(), begin);
-  for (int64_t& row : rows) row = order(row);
-  const Batch batch = train_.batch(rows);
+  const RowNumbers rows(begin, std::min(options_.batch, train_.rows() - begin));
+  for (int64_t& row : rows.all()) row = order(row);
+  // The batch of the step before goes first.
+  features_ = {};
+  labels_ = {};
+  const Batch batch = train_.batch(rows.all());
   features_ = features_of(batch);
   labels_ = known_labels_of(batch);
   return batch.rows();
@@ -145,18 +152,10 @@ std::optional<double> mean_loss(Classifier& model, const Examples& examples, int
   Progress progress("valid", rows);
   for (int64_t begin = 0; begin < rows; begin += batch) {
     if (StopSignal::requested()) return std::nullopt;
-    std::vector<int64_t> ids(static_cast<size_t>(std::min(batch, rows - begin)));
-    std::iota(ids.begin(), ids.end(), begin);
-    const Batch part = examples.batch(ids);
+    const Batch part = examples.batch(RowNumbers(begin, std::min(batch, rows - begin)).all());
     const SparseRows labels = known_labels_of(part);
-    // Means are over rows that have labels.
-    const int32_t* const label_begin = labels.begin.data<int32_t>();
-    int64_t labelled = 0;
-    for (int64_t r = 0; r < part.rows(); ++r) {
-      labelled += label_begin[r] < label_begin[r + 1] ? 1 : 0;
-    }
     Tape tape(/*recording=*/false);
-    mean.add(model.loss(tape, features_of(part), labels).value.item(), labelled);
+    mean.add(model.loss(tape, features_of(part), labels).value.item(), model.rows_of_mean(labels));
     if (progress.due())
       progress.update(begin + part.rows(), fmt::format("loss {:.4f}", mean.value()));
   }
@@ -184,15 +183,14 @@ StateDict load_model(const std::string& checkpoint) {
   });
 }
 
-TrainedClassifier::TrainedClassifier(const StateDict& state, const Examples& examples,
+TrainedClassifier::TrainedClassifier(const std::string& checkpoint, const Examples& examples,
                                      Device device)
-    : model(evaluation_options(state), device) {
-  if (saved_classes_checksum(state) != examples.classes_checksum()) {
-    throw DataError(state.source, 0,
-                    "was trained on other classes or features than those of the data; prepare the "
-                    "data with --like and the file that it was trained on");
+    : model(evaluation_options(checkpoint, examples), device) {
+  for (Parameter* parameter : model.parameters()) {
+    load_safetensors(checkpoint, [&](const std::string& name) {
+      return name == parameter->name;
+    }).copy_to(parameter->name, parameter->value);
   }
-  load_parameters(state, model);
   model.set_training(false);
 }
 

@@ -70,7 +70,8 @@ std::optional<double> mean_loss(Classifier& model, const Examples& examples, int
 struct TrainedClassifier {
   // Throws DataError where the checkpoint is none of this application, and where it was trained on
   // other classes or inputs than those of `examples`.
-  TrainedClassifier(const StateDict& state, const Examples& examples, Device device = kCpu);
+  // Parameters are read one after the other: beside the model there is room for the largest.
+  TrainedClassifier(const std::string& checkpoint, const Examples& examples, Device device = kCpu);
   Classifier model;
 };
 

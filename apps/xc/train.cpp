@@ -48,9 +48,9 @@ ClassifierOptions model_options(const TrainSettings& settings, const Examples& t
 }
 
 int64_t rows_of_batch(const TrainSettings& settings, const ClassifierOptions& model,
-                      const Examples& train) {
+                      const Data& data) {
   if (settings.batch == "auto") {
-    const int64_t rows = largest_batch(settings, model, train,
+    const int64_t rows = largest_batch(settings, model, data.train, data.test,
                                        parse_bytes("--memory-budget", settings.memory_budget));
     say(fmt::format("batch of {} rows", rows));
     return rows;
@@ -61,12 +61,6 @@ int64_t rows_of_batch(const TrainSettings& settings, const ClassifierOptions& mo
   check(error == std::errc() && rest == end && rows >= 1 && rows <= int64_t{1} << 24,
         "--batch: {} is neither auto nor a number of rows from 1 to 2^24", settings.batch);
   return rows;
-}
-
-// Those of a run that trains all at once, or one of several that train one by one.
-ClassifierOptions first_trained(const TrainSettings& settings, ClassifierOptions model) {
-  if (settings.order == "one-by-one") model.repetitions.resize(1);
-  return model;
 }
 
 void add_parameters(Optimizer& optimizer, Classifier& model, const TrainSettings& settings) {
@@ -115,7 +109,6 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   const std::optional<CheckpointFolder> folder = open_folder(files);
   check_files(files);
   const bool resuming = files.resume && folder && folder->has_latest();
-  reset_peaks(device);
   std::vector<int64_t> counts;
   if (!options.is_mach() && needs_counts(options.softmax)) {
     const auto all = data.train.class_counts();
@@ -145,7 +138,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   if (!trainer.run()) return std::nullopt;
   json report = training_report(trainer.figures(), task.steps_per_epoch(), "rows",
                                 [](double) { return json::object(); });
-  report.update(memory_report(optimizer, device));
+  report.update(state_report(optimizer));
   report["seconds"] = trainer.elapsed_seconds();
   if (!use(model)) return std::nullopt;
   return report;
@@ -200,10 +193,15 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
   }
   const std::string merged = (folder / "model.safetensors").string();
   merge(models, merged);
-  TrainedClassifier trained(load_model(merged), training.data.train, training.compute.device());
+  TrainedClassifier trained(merged, training.data.train, training.compute.device());
   const auto ranked = rank_test_set(trained.model, training.data, training.settings.evaluation);
   if (!ranked) return std::nullopt;
   json report = {{"trained", repetitions}};
+  for (const char* name : {"seconds", "training_seconds"}) {
+    double sum = 0;
+    for (const json& one : repetitions) sum += one[name].get<double>();
+    report[name] = sum;
+  }
   report.update(*ranked);
   return report;
 }
@@ -213,8 +211,8 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
 std::string plan(const TrainSettings& settings) {
   const Data data = open_data(settings);
   const ClassifierOptions model = model_options(settings, data.train);
-  const int64_t rows = rows_of_batch(settings, first_trained(settings, model), data.train);
-  return format_plans(settings, model, batch_shape(data.train, rows, settings.run.seed));
+  const int64_t rows = rows_of_batch(settings, model, data);
+  return format_plans(settings, model, run_shape(settings, data.train, data.test, rows));
 }
 
 TrainOutcome train(const TrainSettings& settings) {
@@ -224,14 +222,15 @@ TrainOutcome train(const TrainSettings& settings) {
   const ClassifierOptions options = model_options(settings, data.train);
   say(fmt::format("{} rows, {} classes, {} features; {} rows of test", data.train.rows(),
                   options.classes, options.features, data.test.rows()));
-  const Training training{settings, data, compute,
-                          rows_of_batch(settings, first_trained(settings, options), data.train)};
+  reset_peaks(compute.device());
+  const Training training{settings, data, compute, rows_of_batch(settings, options, data)};
   std::optional<json> results = settings.order == "together" ? train_together(training, options)
                                                              : train_one_by_one(training, options);
   if (!results) return {};
   json report = settings_report(settings, options, training.rows);
   report["threads"] = compute.threads();
   report.update(*results);
+  report.update(peak_report(compute.device()));
   if (!settings.run.report.empty()) write_json(settings.run.report, report);
   print_scores(report);
   print_memory_table(compute.device());
