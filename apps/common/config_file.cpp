@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/kernels/error.h"
 
 namespace sketchgrad::apps {
@@ -152,6 +153,24 @@ std::vector<std::string> expand_config(const std::vector<std::string>& arguments
   }
   expanded.insert(expanded.end(), rest.begin(), rest.end());
   return expanded;
+}
+
+void add_config_option(CLI::App& command, const std::string& application) {
+  command.add_option_function<std::string>(
+      "--config", [](const std::string&) {},
+      fmt::format("file of such settings, \"name = value\" a line (TOML), or the name of one in "
+                  "apps/{}/configs; may stand several times, flags and later files win",
+                  application));
+}
+
+std::vector<std::string> arguments_with_config(int argc, char** argv, const CLI::App& command,
+                                               const std::string& application) {
+  std::vector<std::string> arguments = arguments_of(argc, argv);
+  if (arguments.empty() || arguments[0] != command.get_name()) return arguments;
+  const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+  arguments = expand_config(rest, command, application);
+  arguments.insert(arguments.begin(), command.get_name());
+  return arguments;
 }
 
 }  // namespace sketchgrad::apps

@@ -22,4 +22,10 @@ std::string find_config(const std::string& name, const std::string& application)
 std::vector<std::string> expand_config(const std::vector<std::string>& arguments,
                                        const CLI::App& command, const std::string& application);
 
+// Declares --config of a subcommand, for its help.
+void add_config_option(CLI::App& command, const std::string& application);
+// The program's arguments, expanded where they are those of this subcommand.
+std::vector<std::string> arguments_with_config(int argc, char** argv, const CLI::App& command,
+                                               const std::string& application);
+
 }  // namespace sketchgrad::apps

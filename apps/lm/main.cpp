@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 
 #include <string>
-#include <vector>
 
 #include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/config_file.h"
@@ -29,12 +28,6 @@ int run_train(lm::TrainSettings& settings) {
                                 : "--resume goes on from the checkpoint in " + folder);
 }
 
-void add_config_option(CLI::App& command, std::string& ignored) {
-  command.add_option("--config", ignored,
-                     "file of such settings, \"name = value\" a line (TOML), or the name of one in "
-                     "apps/lm/configs; may stand several times, flags and later files win");
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -43,23 +36,16 @@ int main(int argc, char** argv) {
   lm::TrainSettings train_settings;
   lm::EvalSettings eval_settings;
   lm::GenerateSettings generate_settings;
-  std::string config;
   CLI::App& train = *app.add_subcommand("train", "train a model and score it");
   CLI::App& eval = *app.add_subcommand("eval", "perplexity of a text by a trained model");
   CLI::App& generate = *app.add_subcommand("generate", "text by a trained model");
   lm::add_options(train, train_settings);
-  add_config_option(train, config);
+  add_config_option(train, "lm");
   lm::add_options(eval, eval_settings);
   lm::add_options(generate, generate_settings);
 
   return run_program("lm", app, [&] {
-    std::vector<std::string> arguments = arguments_of(argc, argv);
-    if (!arguments.empty() && arguments[0] == train.get_name()) {
-      const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
-      arguments = expand_config(rest, train, "lm");
-      arguments.insert(arguments.begin(), train.get_name());
-    }
-    parse(app, std::move(arguments));
+    parse(app, arguments_with_config(argc, argv, train, "lm"));
     if (train.parsed()) return run_train(train_settings);
     if (eval.parsed()) return lm::score_text(eval_settings) ? 0 : stopped("nothing was scored");
     lm::print_generated(generate_settings);

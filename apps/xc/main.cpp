@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 
 #include <string>
-#include <vector>
 
 #include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/config_file.h"
@@ -34,12 +33,6 @@ int run_train(xc::TrainSettings& settings) {
                                 : "--resume goes on from the checkpoint in " + folder);
 }
 
-void add_config_option(CLI::App& command, std::string& ignored) {
-  command.add_option("--config", ignored,
-                     "file of such settings, \"name = value\" a line (TOML), or the name of one in "
-                     "apps/xc/configs; may stand several times, flags and later files win");
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -50,7 +43,6 @@ int main(int argc, char** argv) {
   xc::EvalSettings eval_settings;
   xc::PredictSettings predict_settings;
   xc::MergeSettings merge_settings;
-  std::string config;
   CLI::App& prepare = *app.add_subcommand("prepare", "make a set of examples from text files");
   CLI::App& train = *app.add_subcommand("train", "train a model and rank a test set");
   CLI::App& eval = *app.add_subcommand("eval", "rank a test set by a trained model");
@@ -58,19 +50,13 @@ int main(int argc, char** argv) {
   CLI::App& merge = *app.add_subcommand("merge", "join repetitions that were trained apart");
   xc::add_options(prepare, prepare_settings);
   xc::add_options(train, train_settings);
-  add_config_option(train, config);
+  add_config_option(train, "xc");
   xc::add_options(eval, eval_settings);
   xc::add_options(predict, predict_settings);
   xc::add_options(merge, merge_settings);
 
   return run_program("xc", app, [&] {
-    std::vector<std::string> arguments = arguments_of(argc, argv);
-    if (!arguments.empty() && arguments[0] == train.get_name()) {
-      const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
-      arguments = expand_config(rest, train, "xc");
-      arguments.insert(arguments.begin(), train.get_name());
-    }
-    parse(app, std::move(arguments));
+    parse(app, arguments_with_config(argc, argv, train, "xc"));
     if (prepare.parsed()) {
       return xc::prepare_and_print(prepare_settings) ? 0 : stopped("nothing was written");
     }
@@ -78,8 +64,9 @@ int main(int argc, char** argv) {
     if (eval.parsed()) {
       return xc::evaluate_and_print(eval_settings) ? 0 : stopped("nothing was scored");
     }
-    if (predict.parsed())
+    if (predict.parsed()) {
       return xc::predict(predict_settings) ? 0 : stopped("not all was answered");
+    }
     xc::merge_and_print(merge_settings);
     return 0;
   });
