@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/math_rules.h"
+
 namespace sketchgrad {
 
 namespace {
@@ -37,6 +40,16 @@ float aggregate(MachAggregation aggregation, float* values, int64_t count, int64
   return mean_of(values, count);
 }
 
+struct LogElement {
+  const float* in;
+  float* out;
+  void operator()(int64_t i) const {
+    constexpr float kSmallest = std::numeric_limits<float>::min();
+    const float p = in[i];
+    out[i] = kernels::fast_log(p < kSmallest ? kSmallest : p);
+  }
+};
+
 }  // namespace
 
 MachAggregation parse_mach_aggregation(const std::string& word) {
@@ -54,6 +67,17 @@ float MachScorer::without_nan(float value) {
 float mach_aggregate(MachAggregation aggregation, float* values, int64_t count, int64_t buckets) {
   // The sum of infinities of both signs is none.
   return MachScorer::without_nan(aggregate(aggregation, values, count, buckets));
+}
+
+std::vector<Tensor> log_meta_probabilities(const std::vector<Tensor>& meta) {
+  std::vector<Tensor> result;
+  for (const Tensor& one : meta) {
+    check(one.device() == kCpu, "[mach] meta-probabilities must be on the CPU");
+    result.push_back(Tensor::empty(one.shape(), {Category::data, "mach.log_probabilities"}));
+    kernels::for_each(kernels::TbbPolicy{}, one.numel(),
+                      LogElement{one.data<float>(), result.back().data<float>()});
+  }
+  return result;
 }
 
 MachScorer::MachScorer(const std::string& name, const MachMap& map, const std::vector<Tensor>& meta,

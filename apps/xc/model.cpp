@@ -189,6 +189,10 @@ void Classifier::load_state(const StateDict& state) {
   if (softmax_) softmax_->load_state(state);
 }
 
+std::vector<Tensor> Prediction::meta(const Ranking& ranking) const {
+  return ranking.logarithms ? log_meta_probabilities(meta_) : meta_;
+}
+
 TopK Prediction::top_k(int64_t k, const Ranking& ranking) const {
   if (hidden_.defined()) {
     const TopK top = classifier_.softmax_->top_k(hidden_, k);
@@ -196,18 +200,21 @@ TopK Prediction::top_k(int64_t k, const Ranking& ranking) const {
     return {top.ids.to(kCpu, purpose), top.scores.to(kCpu, purpose)};
   }
   if (ranking.best_buckets > 0 && ranking.proven) {
-    return classifier_.index().exact_top_k(meta_, k, ranking.best_buckets, ranking.aggregation);
+    return classifier_.index().exact_top_k(meta(ranking), k, ranking.best_buckets,
+                                           ranking.aggregation);
   }
   if (ranking.best_buckets > 0) {
-    return classifier_.index().top_k(meta_, k, ranking.best_buckets, ranking.aggregation).top;
+    return classifier_.index()
+        .top_k(meta(ranking), k, ranking.best_buckets, ranking.aggregation)
+        .top;
   }
-  return mach_top_k(classifier_.mach_->map(), meta_, k, ranking.aggregation);
+  return mach_top_k(classifier_.mach_->map(), meta(ranking), k, ranking.aggregation);
 }
 
 Tensor Prediction::scores(const Tensor& ids, const Ranking& ranking) const {
   check(!hidden_.defined(), "[xc] scores of given classes are MACH's alone, this model is {}",
         classifier_.options().model);
-  return mach_scores(classifier_.mach_->map(), meta_, ids, ranking.aggregation);
+  return mach_scores(classifier_.mach_->map(), meta(ranking), ids, ranking.aggregation);
 }
 
 }  // namespace sketchgrad::apps::xc

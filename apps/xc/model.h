@@ -45,6 +45,7 @@ void from_json(const nlohmann::json& json, ClassifierOptions& options);
 // How classes are ranked where the model is MACH.
 struct Ranking {
   MachAggregation aggregation = MachAggregation::mean;
+  bool logarithms = false;  // of the probabilities: the mean is then a geometric one
   // Only classes in so many of the best buckets of a repetition are scored; 0: all classes are.
   int64_t best_buckets = 0;
   // Whether rows whose answer from the best buckets is not proven to be that of all classes are
@@ -114,6 +115,8 @@ class Prediction {
  private:
   friend class Classifier;
   explicit Prediction(Classifier& classifier) : classifier_(classifier) {}
+  std::vector<Tensor> meta(const Ranking& ranking) const;
+
   Classifier& classifier_;
   std::vector<Tensor> meta_;  // of MACH: [rows, buckets] on the CPU for each repetition
   Tensor hidden_;             // of a softmax

@@ -87,12 +87,20 @@ void add_length_options(CLI::App& command, TrainSettings& settings) {
 
 }  // namespace
 
+Ranking RankingSettings::ranking() const {
+  Ranking result{.best_buckets = best_buckets, .proven = proven};
+  result.logarithms = aggregation == "geometric";
+  if (!result.logarithms) result.aggregation = parse_mach_aggregation(aggregation);
+  return result;
+}
+
 void add_options(CLI::App& command, RankingSettings& settings) {
   command
       .add_option("--aggregation", settings.aggregation,
-                  "of mach: how the probabilities of a class's buckets make its score: mean, min, "
-                  "median, or unbiased (an estimate of the class's probability)")
-      ->check(CLI::IsMember({"mean", "min", "median", "unbiased"}))
+                  "of mach: how the probabilities of a class's buckets make its score: geometric "
+                  "(mean, as the mean of their logarithms), mean, min, median, or unbiased (an "
+                  "estimate of the class's probability)")
+      ->check(CLI::IsMember({"geometric", "mean", "min", "median", "unbiased"}))
       ->capture_default_str();
   command
       .add_option("--best-buckets", settings.best_buckets,

@@ -12,10 +12,10 @@ namespace sketchgrad::apps::xc {
 
 // How classes are ranked and scored.
 struct RankingSettings {
-  std::string aggregation = "mean";  // a word of parse_mach_aggregation
-  int64_t best_buckets = 0;          // 0: all classes are scored
+  std::string aggregation = "geometric";  // or a word of parse_mach_aggregation
+  int64_t best_buckets = 0;               // 0: all classes are scored
   bool proven = false;
-  Ranking ranking() const { return {parse_mach_aggregation(aggregation), best_buckets, proven}; }
+  Ranking ranking() const;
 };
 void add_options(CLI::App& command, RankingSettings& settings);
 

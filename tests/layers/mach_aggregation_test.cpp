@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "sketchgrad/tests/layers/mach_testing.h"
 
 namespace sketchgrad {
@@ -64,6 +67,25 @@ TEST_CASE("mach aggregation: the unbiased estimate is one of the class's probabi
     CHECK(std::abs(mean.mean - (exact + (1 - exact) / kBuckets)) < 4 * mean.error);
     CHECK(mean.mean - exact > 4 * mean.error);
   }
+}
+
+TEST_CASE("mach aggregation: logarithms rank by the geometric mean") {
+  const std::vector<float> p{0.5f, 0.0f, 1.0f, 1e-30f, 1e-42f, 0.125f};
+  const std::vector<Tensor> logs =
+      log_meta_probabilities({Tensor::from(p, {2, 3}, test::kTestData)});
+  REQUIRE(logs.size() == 1);
+  CHECK(logs[0].shape() == Shape{2, 3});
+  for (size_t i = 0; i < p.size(); ++i) {
+    const double expected = std::log(std::max(double{p[i]}, 1.17549435e-38));
+    CHECK(double{logs[0].data<float>()[i]} == doctest::Approx(expected).epsilon(1e-6));
+  }
+  CHECK(log_meta_probabilities({}).empty());
+  // A class that one repetition is sure of and the other holds impossible, and one that both hold
+  // possible: the mean prefers the first, the geometric mean the second.
+  CHECK(aggregate(MachAggregation::mean, {1.0f, 1e-6f}) >
+        aggregate(MachAggregation::mean, {0.2f, 0.2f}));
+  CHECK(aggregate(MachAggregation::mean, {std::log(1.0f), std::log(1e-6f)}) <
+        aggregate(MachAggregation::mean, {std::log(0.2f), std::log(0.2f)}));
 }
 
 TEST_CASE("mach aggregation: names, and tensors that do not fit") {
