@@ -53,6 +53,8 @@ int run_program(const std::string& name, const CLI::App& app, const std::functio
   const int code = run_body(name, app, body);
   // Results that are lost on their way are no success.
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  // One error is told, and it may have been this one.
+  if (code != 0 && code != kExitStopped) return code;
   const std::string problem = fmt::format("[stdout] cannot be written: {}", std::strerror(errno));
   return complain(name, problem.c_str(), code == 0 ? kExitFailure : code);
 }

@@ -15,12 +15,12 @@
 #include <thread>
 #include <vector>
 
-#include "sketchgrad/tests/apps/support.h"
+#include "sketchgrad/tests/apps/program_testing.h"
 
 namespace sketchgrad::apps {
 namespace {
 
-const std::string kProgram = std::string(SKETCHGRAD_BINARY_DIR) + "/apps/lm";
+const std::string kProgram = program_path("lm");
 
 struct Run {
   TemporaryFolder folder;
@@ -38,13 +38,7 @@ struct Run {
 };
 
 void check_error(const CommandResult& result, int code, const std::string& part) {
-  CAPTURE(result.output);
-  CHECK(result.code == code);
-  CHECK(result.output.find("lm: error: ") != std::string::npos);
-  CHECK(result.output.find(part) != std::string::npos);
-  const size_t begin = result.output.find("lm: error: ");
-  CHECK(std::count(result.output.begin() + static_cast<std::ptrdiff_t>(begin), result.output.end(),
-                   '\n') == 1);
+  check_error_of("lm", result, code, part);
 }
 
 TEST_CASE("lm program: help") {
@@ -266,15 +260,8 @@ TEST_CASE("lm program: tells where a schedule now ends elsewhere") {
   CHECK(longer.output.find("ends at step 5 now, before it was step 3") != std::string::npos);
 }
 
-// Starts the program without a shell between, so that signals reach it.
 pid_t start(const std::string& arguments, const std::string& output) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    const std::string command = "exec " + kProgram + " " + arguments + " >" + output + " 2>&1";
-    ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-    ::_exit(127);
-  }
-  return child;
+  return start_program("lm", arguments, output);
 }
 
 int64_t lines_of(const std::string& file) {
@@ -330,12 +317,9 @@ TEST_CASE("lm program: a signal ends it after a checkpoint, with exit code 130, 
   for (int i = 0; i < 600 && read_whole(metrics).empty(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
-  ::kill(child, SIGINT);
-  int status = 0;
-  ::waitpid(child, &status, 0);
+  const int code = interrupt(child);
   CAPTURE(read_whole(output));
-  REQUIRE(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 130);
+  CHECK(code == 130);
   CHECK(read_whole(output).find("--resume") != std::string::npos);
 
   // Wherever it was stopped, it goes on as if it had not been.

@@ -1,0 +1,236 @@
+// The built program xc, from outside.
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "sketchgrad/tests/apps/program_testing.h"
+
+namespace sketchgrad::apps {
+namespace {
+
+void check_error(const CommandResult& result, int code, const std::string& part) {
+  check_error_of("xc", result, code, part);
+}
+
+bool has(const std::string& text, const std::string& part) {
+  CAPTURE(text);
+  CAPTURE(part);
+  const bool found = text.find(part) != std::string::npos;
+  CHECK(found);
+  return found;
+}
+
+// A text whose rows say their class.
+std::string rows_of_text(int rows, int classes) {
+  std::string text;
+  for (int i = 0; i < rows; ++i) {
+    const std::string label = std::to_string(7 * i % classes);
+    text +=
+        "word" + label + " also" + label + " noise" + std::to_string(i % 5) + "\tc" + label + "\n";
+  }
+  return text;
+}
+
+struct Run {
+  TemporaryFolder folder;
+
+  CommandResult xc(const std::string& arguments) const {
+    return run_command(program_path("xc") + " " + arguments);
+  }
+  std::string path(const std::string& name) const { return folder / name; }
+  void prepare() const {
+    folder.file("train.tsv", rows_of_text(300, 20));
+    folder.file("test.tsv", rows_of_text(40, 20));
+    CHECK(xc("prepare --input " + path("train.tsv") + " --output " + path("train.bin") +
+             " --hash-dim 512")
+              .code == 0);
+    CHECK(xc("prepare --input " + path("test.tsv") + " --output " + path("test.bin") + " --like " +
+             path("train.bin"))
+              .code == 0);
+  }
+  std::string small() const {
+    return "train --data " + path("train.bin") + " --test " + path("test.bin") +
+           " --hidden 16 --buckets 12 --repetitions 2 --batch 30 --learning-rate 0.05";
+  }
+  // Waits until there is something in the file.
+  static void wait_for(const std::string& file) {
+    for (int i = 0; i < 600 && read_whole(file).empty(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+};
+
+TEST_CASE("xc program: help") {
+  const Run run;
+  const CommandResult all = run.xc("--help");
+  CHECK(all.code == 0);
+  for (const char* command : {"prepare", "train", "eval", "predict", "merge"}) {
+    CHECK(has(all.output, command));
+  }
+  const auto check_flags = [&](const std::string& command, const std::vector<std::string>& flags) {
+    const CommandResult help = run.xc(command + " --help");
+    CHECK(help.code == 0);
+    for (const std::string& flag : flags) CHECK(has(help.output, flag));
+  };
+  check_flags("prepare",
+              {"--input", "--output", "--like", "--malformed", "--format", "--hash-dim"});
+  check_flags("train", {"--data",          "--test",          "--model",
+                        "--hidden",        "--repetitions",   "--first-repetition",
+                        "--train-order",   "--buckets",       "--meta-loss",
+                        "--shared-hidden", "--computed-map",  "--batch",
+                        "--memory-budget", "--epochs",        "--steps",
+                        "--valid-limit",   "--aggregation",   "--best-buckets",
+                        "--eval-batch",    "--eval-limit",    "--sampled-ranks",
+                        "--propensity-a",  "--sketch-tables", "--plan",
+                        "--moment1",       "--moment2",       "--samples",
+                        "--lsh-bits",      "--clip",          "--checkpoint",
+                        "--resume",        "--report",        "--metrics",
+                        "--threads",       "--device",        "--seed",
+                        "--config"});
+  check_flags("eval", {"--checkpoint", "--data", "--report", "--aggregation", "--sampled-ranks"});
+  check_flags("predict", {"--checkpoint", "--data", "--queries", "--top", "--best-buckets"});
+  check_flags("merge", {"models", "--output"});
+}
+
+TEST_CASE("xc program: wrong usage is one line and exit code 2") {
+  const Run run;
+  run.prepare();
+  check_error(run.xc(""), 2, "subcommand");
+  check_error(run.xc("fly"), 2, "");
+  check_error(run.xc("prepare"), 2, "--input");
+  check_error(run.xc("train"), 2, "--data");
+  check_error(run.xc("eval"), 2, "--checkpoint");
+  check_error(run.xc("predict --bogus"), 2, "");
+  check_error(run.xc("merge --output x"), 2, "models");
+  check_error(run.xc(run.small() + " --bogus 1"), 2, "--bogus");
+  check_error(run.xc(run.small() + " --batch 0"), 2, "--batch");
+  check_error(run.xc(run.small() + " --batch auto"), 2, "--memory-budget");
+  check_error(run.xc(run.small() + " --batch auto --memory-budget 3GG"), 2, "3GG");
+  check_error(run.xc(run.small() + " --batch auto --memory-budget 10KB"), 2, "batches of 8 rows");
+  check_error(run.xc(run.small() + " --model magic"), 2, "magic");
+  check_error(run.xc(run.small() + " --moment2 sketch:7"), 2, "sketch:7");
+  check_error(run.xc(run.small() + " --train-order one-by-one"), 2, "--checkpoint");
+  check_error(run.xc(run.small() + " --resume"), 2, "--checkpoint");
+  check_error(run.xc(run.small() + " --config nowhere"), 2, "nowhere");
+}
+
+TEST_CASE("xc program: what cannot be done is one line and exit code 1") {
+  const Run run;
+  run.prepare();
+  const std::string bad = run.folder.file("bad.txt", "2 6 4\n1 0:1\n9 1:1\n");
+  check_error(run.xc("prepare --format xc --input " + bad + " --output " + run.path("bad.bin")), 1,
+              bad + ":3");
+  check_error(run.xc("prepare --input /nowhere --output " + run.path("bad.bin")), 1, "/nowhere");
+  check_error(run.xc("train --data /nowhere --test /nowhere"), 1, "/nowhere");
+  check_error(run.xc("train --data " + run.path("train.tsv") + " --test " + run.path("test.bin")),
+              1, "train.tsv");
+  check_error(run.xc(run.small() + " --steps 1 --report /nowhere/report.json"), 1, "/nowhere");
+  const std::string broken = run.folder.file("broken.safetensors", "nothing of the kind");
+  for (const std::string command : {"eval", "predict"}) {
+    check_error(run.xc(command + " --checkpoint " + broken + " --data " + run.path("test.bin")), 1,
+                "broken");
+  }
+  check_error(run.xc("merge " + broken + " --output " + run.path("merged")), 1, "broken");
+}
+
+TEST_CASE("xc program: prepare, train, eval, predict and merge, as one would") {
+  const Run run;
+  run.prepare();
+  const std::string report = run.path("report.json");
+  const CommandResult planned = run.xc(run.small() + " --plan");
+  CHECK(planned.code == 0);
+  CHECK(has(planned.output, "one by one"));
+
+  const CommandResult trained = run.xc(run.small() + " --epochs 10 --checkpoint " +
+                                       run.path("whole") + " --report " + report);
+  CAPTURE(trained.output);
+  CHECK(trained.code == 0);
+  CHECK(has(trained.output, "precision_at_1"));
+  CHECK(has(trained.output, "optimizer_state"));
+  const auto scores = nlohmann::json::parse(read_whole(report));
+  // 20 classes, whose words stand in no other class: a guess is right in one of 20 rows.
+  CHECK(scores["precision_at_1"].get<double>() > 0.5);
+  check_error(run.xc(run.small() + " --checkpoint " + run.path("whole")), 2, "--resume");
+
+  for (const std::string first : {"0", "1"}) {
+    CHECK(run.xc(run.small() + " --repetitions 1 --first-repetition " + first +
+                 " --epochs 10 --checkpoint " + run.path("r" + first))
+              .code == 0);
+  }
+  const std::string merged = run.path("merged.safetensors");
+  const CommandResult joined =
+      run.xc("merge " + run.path("r1") + " " + run.path("r0") + " --output " + merged);
+  CHECK(joined.code == 0);
+  CHECK(has(joined.output, "repetitions 0, 1"));
+  CHECK(run.xc(run.small() + " --train-order one-by-one --epochs 10 --checkpoint " +
+               run.path("apart"))
+            .code == 0);
+  for (const std::string& model : {run.path("whole"), merged, run.path("apart")}) {
+    const CommandResult scored = run.xc("eval --checkpoint " + model + " --data " +
+                                        run.path("test.bin") + " --report " + report);
+    CHECK(scored.code == 0);
+    CHECK(nlohmann::json::parse(read_whole(report))["precision_at_1"] == scores["precision_at_1"]);
+  }
+
+  const std::string predict = "predict --checkpoint " + merged + " --data " + run.path("test.bin");
+  const CommandResult answered = run_command("printf 'word3 also3\\n\\nword4' | " +
+                                             program_path("xc") + " " + predict + " --top 2");
+  CAPTURE(answered.output);
+  CHECK(answered.code == 0);
+  CHECK(has(answered.output, "{\"classes\":[\"c3\","));
+  CHECK(has(answered.output, "\"query\":\"word4\""));
+  CHECK(has(answered.output, "xc: 3 queries; an answer took "));
+  CHECK(has(answered.output, "99th percentile"));
+  const std::string queries = run.folder.file("queries", "word6 also6\n");
+  CHECK(has(run.xc(predict + " --queries " + queries).output, "[\"c6\","));
+  check_error(run.xc(predict + " --queries /nowhere"), 1, "/nowhere");
+  check_error(run_command("(printf 'word3\\n' | " + program_path("xc") + " " + predict +
+                          " 2>&1 >/dev/full)"),
+              1, "[predict] an answer cannot be written");
+  check_error(run.xc("merge " + merged + " " + run.path("r0") + " --output " + run.path("again")),
+              2, "repetition 0");
+}
+
+TEST_CASE("xc program: a signal ends training after a checkpoint, and it can go on") {
+  const Run run;
+  run.prepare();
+  const std::string settings = run.small() + " --eval-every 100000000 --log-every 1";
+  for (const std::string order : {"together", "one-by-one"}) {
+    CAPTURE(order);
+    const std::string metrics = run.path(order + " metrics"), output = run.path(order + " output");
+    const auto files = [&](const std::string& folder) {
+      return " --train-order " + order + " --checkpoint " + run.path(order + folder);
+    };
+    const bool apart = order == "one-by-one";
+    const pid_t child = start_program(
+        "xc", settings + " --steps 100000000" + files("run") + " --metrics '" + metrics + "'",
+        "'" + output + "'");
+    Run::wait_for(apart ? metrics + ".r0" : metrics);
+    const int code = interrupt(child);
+    CAPTURE(read_whole(output));
+    CHECK(code == 130);
+    CHECK(has(read_whole(output), "--resume"));
+
+    const auto latest = [&](const std::string& folder) {
+      return load_safetensors(run.path(order + folder) + (apart ? "/r0" : "") +
+                              "/latest.safetensors");
+    };
+    const int64_t done = latest("run").integer("optimizer.steps");
+    REQUIRE(done > 0);
+    const std::string few = settings + " --steps " + std::to_string(done + 3);
+    CHECK(run.xc(few + files("run") + " --resume").code == 0);
+    CHECK(run.xc(few + files("whole")).code == 0);
+    CHECK(same_bits(latest("run"), latest("whole")));
+    if (!apart) continue;
+    CHECK(same_bits(load_safetensors(run.path(order + "run") + "/model.safetensors"),
+                    load_safetensors(run.path(order + "whole") + "/model.safetensors")));
+  }
+}
+
+}  // namespace
+}  // namespace sketchgrad::apps
