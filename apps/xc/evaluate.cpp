@@ -7,7 +7,6 @@
 #include <span>
 #include <vector>
 
-#include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/progress.h"
@@ -104,8 +103,29 @@ class Evaluation {
 
 }  // namespace
 
+void check_settings(const EvaluationSettings& settings, const ClassifierOptions& model,
+                    const Examples& examples) {
+  const int64_t best = settings.ranking.best_buckets, samples = settings.sampled_ranks;
+  check(settings.propensity_a > 0 && settings.propensity_b > 0,
+        "--propensity-a and --propensity-b are {} and {}, they must be above 0",
+        settings.propensity_a, settings.propensity_b);
+  if (!model.is_mach()) {
+    check(best == 0, "--best-buckets is for models of MACH, this one is {}", model.model);
+    check(samples == 0, "--sampled-ranks is for models of MACH, this one is {}", model.model);
+    return;
+  }
+  check(best <= model.buckets, "--best-buckets: the best {} of {} buckets", best, model.buckets);
+  const MachAggregation aggregation = parse_mach_aggregation(settings.ranking.aggregation);
+  check(aggregation != MachAggregation::unbiased || model.buckets > 1,
+        "--aggregation unbiased needs more than one bucket");
+  check(samples == 0 || samples + examples.max_labels_per_row() <= examples.classes(),
+        "--sampled-ranks: {} classes beside up to {} labels of a row, there are {}", samples,
+        examples.max_labels_per_row(), examples.classes());
+}
+
 std::optional<json> evaluate(Classifier& model, const Examples& examples,
                              const EvaluationSettings& settings) {
+  check_settings(settings, model.options(), examples);
   model.set_training(false);
   const int64_t rows =
       settings.limit > 0 ? std::min(settings.limit, examples.rows()) : examples.rows();
@@ -163,7 +183,7 @@ bool evaluate_and_print(const EvalSettings& settings) {
   if (!settings.report.empty()) check_replaceable("report", settings.report);
   const Compute compute(settings.compute);
   const Examples examples = Examples::open(settings.data);
-  TrainedClassifier trained(checkpoint_file(settings.checkpoint), examples, compute.device());
+  TrainedClassifier trained(model_file(settings.checkpoint), examples, compute.device());
   const StopSignal stop;
   std::optional<json> scores = evaluate(trained.model, examples, settings.evaluation);
   if (!scores) return false;

@@ -12,6 +12,11 @@
 
 namespace sketchgrad::apps::xc {
 
+// Throws InvalidArgument for settings with which such a model cannot be evaluated: before it is
+// trained, not after.
+void check_settings(const EvaluationSettings& settings, const ClassifierOptions& model,
+                    const Examples& examples);
+
 // Ranks classes for the first rows of the examples. The metrics of metrics.h and, where asked for,
 // of sampled_protocol.h; and "ranked_rows_per_second". Nothing where StopSignal::requested() ended
 // it early. The model is left in evaluation mode.

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/xc/task.h"
@@ -32,7 +31,7 @@ void merge(const std::vector<std::string>& checkpoints, const std::string& outpu
   ClassifierOptions options;
   std::vector<int32_t> all;
   for (const std::string& path : checkpoints) {
-    StateDict one = load_model(checkpoint_file(path));
+    StateDict one = load_model(model_file(path));
     const ClassifierOptions its = saved_options(one);
     check(its.is_mach() && (!its.shared_hidden || checkpoints.size() == 1),
           "[merge] {} is no model of separate repetitions: it is {}{}", path, its.model,

@@ -195,6 +195,8 @@ std::vector<Tensor> Prediction::meta(const Ranking& ranking) const {
 
 TopK Prediction::top_k(int64_t k, const Ranking& ranking) const {
   if (hidden_.defined()) {
+    check(ranking.best_buckets == 0, "[xc] the best buckets are MACH's alone, this model is {}",
+          classifier_.options().model);
     const TopK top = classifier_.softmax_->top_k(hidden_, k);
     const Purpose purpose{Category::data, "xc.top_k"};
     return {top.ids.to(kCpu, purpose), top.scores.to(kCpu, purpose)};

@@ -11,7 +11,6 @@
 #include <iostream>
 #include <vector>
 
-#include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/xc/examples.h"
@@ -71,7 +70,7 @@ bool predict(const PredictSettings& settings, std::istream& queries, std::ostrea
                     "query");
   }
   const TextFeatures features(examples.input());
-  TrainedClassifier trained(checkpoint_file(settings.checkpoint), examples, compute.device());
+  TrainedClassifier trained(model_file(settings.checkpoint), examples, compute.device());
   const int64_t k = std::min(settings.k, examples.classes());
   const Ranking ranking = settings.ranking.ranking();
   const StopSignal stop;

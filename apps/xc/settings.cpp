@@ -131,10 +131,10 @@ void add_options(CLI::App& command, EvaluationSettings& settings) {
   command
       .add_option("--propensity-a", settings.propensity_a,
                   "A of propensities (Jain et al. 2016): 0.5 to 0.6")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command.add_option("--propensity-b", settings.propensity_b, "B of propensities: 0.4 to 2.6")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
 }
 
@@ -177,8 +177,6 @@ void complete(TrainSettings& settings) {
     model.repetitions.resize(static_cast<size_t>(settings.repetitions));
     std::iota(model.repetitions.begin(), model.repetitions.end(), settings.first_repetition);
   } else {
-    check(settings.evaluation.sampled_ranks == 0, "--sampled-ranks is for --model mach");
-    check(settings.evaluation.ranking.best_buckets == 0, "--best-buckets is for --model mach");
     model.softmax.softmax = model.model;
   }
   model.seed = settings.run.seed;

@@ -1,7 +1,10 @@
 #include "sketchgrad/apps/xc/task.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
+#include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/shuffle.h"
 #include "sketchgrad/apps/common/stop_signal.h"
@@ -176,6 +179,17 @@ void save_options(const ClassifierOptions& options, uint64_t classes_checksum, S
 }
 
 uint64_t saved_classes_checksum(const StateDict& state) { return state.unsigned_integer(kClasses); }
+
+std::string joined_model(const std::string& folder) {
+  return (std::filesystem::path(folder) / "model.safetensors").string();
+}
+
+std::string model_file(const std::string& path) {
+  const std::string latest = checkpoint_file(path), joined = joined_model(path);
+  std::error_code none;
+  return !std::filesystem::exists(latest, none) && std::filesystem::exists(joined, none) ? joined
+                                                                                         : latest;
+}
 
 StateDict load_model(const std::string& checkpoint) {
   return load_safetensors(checkpoint, [](const std::string& name) {

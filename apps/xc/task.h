@@ -40,6 +40,8 @@ class ClassificationTask final : public TrainingTask {
   void load(const StateDict& state) override;
   void keep_state() override;
   void restore_state() override;
+  // The mean over repetitions of a loss that is their sum; what people are told.
+  double one_loss(double loss) const;
 
  private:
   // What a step changes besides the model's parameters.
@@ -47,9 +49,6 @@ class ClassificationTask final : public TrainingTask {
     Rng rng;
     int64_t epoch = 0;
   };
-  // The loss of one repetition.
-  double one_loss(double loss) const;
-
   Classifier& model_;
   const Examples& train_;
   const Examples& valid_;
@@ -79,6 +78,10 @@ struct TrainedClassifier {
 ClassifierOptions saved_options(const StateDict& state);
 void save_options(const ClassifierOptions& options, uint64_t classes_checksum, StateDict& state);
 uint64_t saved_classes_checksum(const StateDict& state);
+// The file that a checkpoint's path means: itself, or of a folder the latest checkpoint or, where
+// repetitions were trained one by one, their joined model.
+std::string model_file(const std::string& path);
+std::string joined_model(const std::string& folder);
 // A checkpoint without its optimizer's state, of which only training has use.
 StateDict load_model(const std::string& checkpoint);
 

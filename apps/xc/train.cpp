@@ -135,9 +135,13 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   if (resuming) resume(trainer, *folder, files, steps, device, say);
   // It empties the file, so only where nothing of the above has failed.
   metrics = open_metrics(files, resuming, trainer);
-  if (!trainer.run()) return std::nullopt;
-  json report = training_report(trainer.figures(), task.steps_per_epoch(), "rows",
-                                [](double) { return json::object(); });
+  // A signal may have come behind the last step.
+  if (!trainer.run() || StopSignal::requested()) return std::nullopt;
+  json report =
+      training_report(trainer.figures(), task.steps_per_epoch(), "rows", [&](double loss) {
+        return json{{"loss", task.one_loss(loss)}};
+      });
+  for (json& loss : report["train_loss_by_epoch"]) loss = task.one_loss(loss.get<double>());
   report.update(state_report(optimizer));
   report["seconds"] = trainer.elapsed_seconds();
   if (!use(model)) return std::nullopt;
@@ -191,8 +195,9 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
     repetitions.push_back(std::move(*report));
     models.push_back(checkpoint_file(files.checkpoint));
   }
-  const std::string merged = (folder / "model.safetensors").string();
+  const std::string merged = joined_model(folder.string());
   merge(models, merged);
+  say(fmt::format("{}: the joined model", merged));
   TrainedClassifier trained(merged, training.data.train, training.compute.device());
   const auto ranked = rank_test_set(trained.model, training.data, training.settings.evaluation);
   if (!ranked) return std::nullopt;
@@ -222,8 +227,9 @@ TrainOutcome train(const TrainSettings& settings) {
   const ClassifierOptions options = model_options(settings, data.train);
   say(fmt::format("{} rows, {} classes, {} features; {} rows of test", data.train.rows(),
                   options.classes, options.features, data.test.rows()));
-  reset_peaks(compute.device());
+  check_settings(settings.evaluation, options, data.test);
   const Training training{settings, data, compute, rows_of_batch(settings, options, data)};
+  reset_peaks(compute.device());
   std::optional<json> results = settings.order == "together" ? train_together(training, options)
                                                              : train_one_by_one(training, options);
   if (!results) return {};

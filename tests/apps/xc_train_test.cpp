@@ -73,7 +73,7 @@ struct Fixture {
     settings.test = prepared("test", test_texts.tsv, settings.data);
     settings.model.hidden = 32;
     settings.model.buckets = 40;
-    settings.repetitions = 3;
+    settings.repetitions = kOnCpu ? 3 : 2;
     settings.batch = kOnCpu ? "128" : "60";
     settings.steps = kOnCpu ? 20 : 7;
     settings.evaluation.batch = 64;
@@ -140,8 +140,10 @@ TrainSettings variant(TrainSettings settings, const std::string& name) {
   return settings;
 }
 
-const std::vector<std::string> kVariants = {"mach", "sketched", "sigmoid", "shared hidden",
-                                            "full", "sampled",  "lsh",     "computed map"};
+const std::vector<std::string> kVariants =
+    kOnCpu ? std::vector<std::string>{"mach", "sketched", "sigmoid", "shared hidden",
+                                      "full", "sampled",  "lsh",     "computed map"}
+           : std::vector<std::string>{"mach", "sketched", "sampled"};
 // What scores a model.
 const std::vector<std::string> kScores = {"precision_at_1", "precision_at_3", "precision_at_5",
                                           "recall_at_1",    "recall_at_10",   "psp_at_1",
@@ -159,7 +161,7 @@ TEST_CASE("xc train: every model learns, and reports what it must") {
   for (const std::string& name : kVariants) {
     CAPTURE(name);
     TrainSettings settings = variant(fixture.settings, name);
-    settings.steps = kOnCpu ? 100 : 30;
+    settings.steps = kOnCpu ? 100 : 25;
     settings.run.report = fixture.folder / "report.json";
     settings.run.metrics = fixture.folder / "metrics.jsonl";
     complete(settings);
@@ -184,9 +186,11 @@ TEST_CASE("xc train: every model learns, and reports what it must") {
     // A class has 2 of 5 words or more, so nearly all rows can be told. Guesses are right once in
     // kClasses rows; every twentieth row has an unknown label alone, and of every fourth two labels
     // one can be first.
-    CHECK(report.at("recall_at_1").get<double>() > (kOnCpu ? 0.5 : 0.25));
+    CHECK(report.at("recall_at_1").get<double>() > 0.5);
     const auto& losses = report.at("train_loss_by_epoch");
     CHECK(losses.back().get<double>() < 0.8 * losses.front().get<double>());
+    // Of one repetition, as in the metrics: about the logarithm of the choices before it learns.
+    if (name == "mach") CHECK(losses.front().get<double>() < 1.05 * std::log(40));
 
     int64_t state = 0;
     for (const auto& [entry, bytes] : report.at("optimizer_state_bytes").items()) {
@@ -195,6 +199,9 @@ TEST_CASE("xc train: every model learns, and reports what it must") {
     CHECK(state == report["peak_bytes"]["optimizer_state"].get<int64_t>());
     const std::string metrics = read_whole(settings.run.metrics);
     CHECK(std::count(metrics.begin(), metrics.end(), '\n') >= settings.steps / 3);
+    const auto last =
+        nlohmann::json::parse(metrics.substr(metrics.rfind('\n', metrics.size() - 2)));
+    CHECK(last.at("loss") == report.at("validations").back().at("loss"));
     for (const Category category :
          {Category::activation, Category::parameter, Category::gradient}) {
       CHECK(allocator(test::kTestDevice).current()[category] == 0);
@@ -228,7 +235,7 @@ TEST_CASE("xc train: sketched state has the planned bytes, and tables can be cho
              planned_bytes(moments.second,
                            {"second", MomentRole::second, *rule.second, rows, model.hidden});
     };
-    for (int r = 0; r < 3; ++r) {
+    for (int r = 0; r < settings.repetitions; ++r) {
       const std::string number = std::to_string(r);
       CHECK(bytes_of("hidden.r" + number + ".weight") ==
             planned(model.features, tables != "output"));
@@ -285,10 +292,13 @@ TEST_CASE("xc train: a resumed run goes on bit for bit") {
 
 TEST_CASE("xc train: one by one is together, bit for bit, and so are parts that are merged") {
   Fixture fixture;
-  for (const std::string name : {"mach", "sketched", "sigmoid"}) {
-    CAPTURE(name);
+  constexpr int kHalf = kOnCpu ? 2 : 1;
+  for (const std::string& name : kVariants) {
     TrainSettings settings = variant(fixture.settings, name);
-    settings.repetitions = 4;
+    if (settings.model.model != "mach" || settings.model.shared_hidden) continue;
+    if (!kOnCpu && name != "mach") continue;
+    CAPTURE(name);
+    settings.repetitions = 2 * kHalf;
     const std::string together = fixture.checkpoint(settings, name + " together");
     const nlohmann::json report = fixture.run(settings);
     TrainSettings one_by_one = settings;
@@ -296,19 +306,19 @@ TEST_CASE("xc train: one by one is together, bit for bit, and so are parts that 
     one_by_one.run.checkpoint = fixture.folder / (name + " apart");
     const nlohmann::json other = fixture.run(one_by_one);
     const StateDict model = load_model(together);
-    CHECK(model.tensors.size() == 16);
+    CHECK(model.tensors.size() == 8 * kHalf);
     CHECK(same_bits(model, load_safetensors(one_by_one.run.checkpoint + "/model.safetensors")));
     check_same_scores(report, other);
-    CHECK(other.at("trained").size() == 4);
+    CHECK(other.at("trained").size() == 2 * kHalf);
     CHECK(other.at("peak_bytes")["total"].get<int64_t>() <
           report.at("peak_bytes")["total"].get<int64_t>());
     // It goes on where it was finished, too.
     one_by_one.run.resume = true;
     check_same_scores(report, fixture.run(one_by_one));
 
-    settings.repetitions = 2;
+    settings.repetitions = kHalf;
     std::vector<std::string> halves;
-    for (const int first : {2, 0}) {
+    for (const int first : {kHalf, 0}) {
       settings.first_repetition = first;
       halves.push_back(fixture.checkpoint(settings, name + std::to_string(first)));
     }
@@ -316,7 +326,8 @@ TEST_CASE("xc train: one by one is together, bit for bit, and so are parts that 
     merge(halves, merged);
     const StateDict state = load_safetensors(merged);
     CHECK(same_bits(model, state));
-    CHECK(saved_options(state).repetitions == std::vector<int32_t>{0, 1, 2, 3});
+    CHECK(saved_options(state).repetitions ==
+          (kOnCpu ? std::vector<int32_t>{0, 1, 2, 3} : std::vector<int32_t>{0, 1}));
     const Examples test = Examples::open(settings.test);
     TrainedClassifier classifier(merged, test, test::kTestDevice);
     const auto scores = evaluate(classifier.model, test, settings.evaluation);
@@ -396,7 +407,7 @@ TEST_CASE("xc train: what does not go together is refused, and so is another run
   };
   check_refused("--resume", [](TrainSettings& s) { s.run.resume = false; });
   check_refused("hidden", [](TrainSettings& s) { s.model.hidden = 20; });
-  check_refused("repetitions", [](TrainSettings& s) { s.repetitions = 2; });
+  check_refused("repetitions", [](TrainSettings& s) { s.repetitions = 1; });
   check_refused("buckets", [](TrainSettings& s) { s.model.buckets = 41; });
   check_refused("batch", [](TrainSettings& s) { s.batch = "50"; });
   check_refused("model", [](TrainSettings& s) { s.model.model = "full"; });
@@ -418,6 +429,19 @@ TEST_CASE("xc train: what does not go together is refused, and so is another run
   });
   check_refused("other classes or features", [&](TrainSettings& s) {
     s.test = fixture.prepared("test4", fixture.test_texts.tsv);
+  });
+  // Before training, though it is of the ranking that comes after.
+  check_refused("--best-buckets: the best 41 of 40",
+                [](TrainSettings& s) { s.evaluation.ranking.best_buckets = 41; });
+  check_refused("--best-buckets is for models of MACH", [](TrainSettings& s) {
+    s.model.model = "full";
+    s.evaluation.ranking.best_buckets = 1;
+  });
+  check_refused("--propensity-a", [](TrainSettings& s) { s.evaluation.propensity_a = 0; });
+  check_refused("--sampled-ranks", [](TrainSettings& s) { s.evaluation.sampled_ranks = kClasses; });
+  check_refused("unbiased", [](TrainSettings& s) {
+    s.model.buckets = 1;
+    s.evaluation.ranking.aggregation = "unbiased";
   });
   // A checkpoint that is none of this application.
   StateDict foreign;
@@ -524,7 +548,8 @@ TEST_CASE("xc predict: answers are the best classes of the same text") {
     const auto answers = [&](const std::string& queries) {
       std::istringstream in(queries);
       std::ostringstream out;
-      CHECK(predict(predict_settings, in, out));
+      const bool finished = predict(predict_settings, in, out);
+      CHECK(finished);
       std::vector<nlohmann::json> lines;
       std::istringstream text(out.str());
       for (std::string line; std::getline(text, line);)
@@ -562,6 +587,9 @@ TEST_CASE("xc predict: answers are the best classes of the same text") {
       const auto few = answers("a1 b1")[0]["classes"].size();
       CHECK(few > 0);
       CHECK(few < kClasses);
+    } else {
+      predict_settings.ranking.best_buckets = 1;
+      CHECK_THROWS_WITH_AS(answers("a1 b1"), doctest::Contains("MACH's alone"), InvalidArgument);
     }
   }
 }
