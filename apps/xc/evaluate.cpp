@@ -109,6 +109,7 @@ void check_settings(const EvaluationSettings& settings, const ClassifierOptions&
   check(settings.propensity_a > 0 && settings.propensity_b > 0,
         "--propensity-a and --propensity-b are {} and {}, they must be above 0",
         settings.propensity_a, settings.propensity_b);
+  check(!settings.ranking.proven || best > 0, "--proven goes with --best-buckets");
   if (!model.is_mach()) {
     check(best == 0, "--best-buckets is for models of MACH, this one is {}", model.model);
     check(samples == 0, "--sampled-ranks is for models of MACH, this one is {}", model.model);

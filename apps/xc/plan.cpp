@@ -326,19 +326,26 @@ class Planner {
     const int64_t queries = std::min(kSearched, batch.rows);
     const int64_t ranked = std::min(kRanked, model_.classes);
     PlannedMemory searching = moment;
+    const int64_t all_classes = model_.classes > std::max(kFirstRound, 4 * ranked)
+                                    ? MachFilter::table_bytes(heads_, outputs_, queries)
+                                    : 0;
+    const RankingSettings& by = evaluation.ranking;
+    const int64_t index = by.best_buckets > 0 ? heads_ * (model_.classes + outputs_ + 1) * kInt : 0;
     searching.workspace = queries * ranked * kScored;
-    if (evaluation.ranking.best_buckets > 0) {
-      const int64_t kept = std::min(evaluation.ranking.best_buckets + 1, outputs_);
-      searching.workspace += queries * heads_ * kept * kScored;
+    if (by.best_buckets > 0) {
+      const int64_t kept = std::min(by.best_buckets + 1, outputs_);
+      searching.workspace +=
+          std::max(queries * heads_ * kept * kScored, by.proven ? all_classes : 0);
       searching.data += batch.rows * kInt;
-      searching.index += heads_ * (model_.classes + outputs_ + 1) * kInt;
-    } else if (model_.classes > std::max(kFirstRound, 4 * ranked)) {
-      searching.workspace += MachFilter::table_bytes(heads_, outputs_, queries);
+      searching.index += index + (by.proven ? batch.rows * kInt : 0);
+    } else {
+      searching.workspace += all_classes;
+      searching.index += batch.rows * kInt;
     }
     offer(searching, "ranking: search for the best classes");
     if (evaluation.sampled_ranks > 0) {
       moment.data += (evaluation.sampled_ranks * batch.rows + batch.labels) * kScored;
-      moment.index = searching.index;
+      moment.index += index;
       offer(moment, "ranking among samples");
     }
   }

@@ -25,9 +25,11 @@ void add_mach_options(CLI::App& command, TrainSettings& settings) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   command
-      .add_option("--train-order", settings.order,
-                  "together, or one-by-one: a repetition after the other, in the memory of one; "
-                  "needs --checkpoint, for a folder with a checkpoint of each and the joined model")
+      .add_option(
+          "--train-order", settings.order,
+          "together, or one-by-one: a repetition after the other, in the memory of one (the "
+          "ranking at the end takes the parameters of all); needs --checkpoint, for a folder "
+          "with a checkpoint of each and the joined model")
       ->check(CLI::IsMember({"together", "one-by-one"}))
       ->capture_default_str();
   command.add_option("--buckets", model.buckets, "of mach: meta-classes of a repetition")

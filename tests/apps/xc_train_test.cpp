@@ -437,6 +437,7 @@ TEST_CASE("xc train: what does not go together is refused, and so is another run
     s.model.model = "full";
     s.evaluation.ranking.best_buckets = 1;
   });
+  check_refused("--proven", [](TrainSettings& s) { s.evaluation.ranking.proven = true; });
   check_refused("--propensity-a", [](TrainSettings& s) { s.evaluation.propensity_a = 0; });
   check_refused("--sampled-ranks", [](TrainSettings& s) { s.evaluation.sampled_ranks = kClasses; });
   check_refused("unbiased", [](TrainSettings& s) {
@@ -491,13 +492,16 @@ TEST_CASE("xc: ranking by the best buckets finds all where all buckets are among
   EvaluationSettings settings = fixture.settings.evaluation;
   for (const std::string aggregation : {"mean", "min", "median", "unbiased"}) {
     CAPTURE(aggregation);
-    settings.ranking = {aggregation, 0};
+    settings.ranking = {aggregation, 0, false};
     const auto exact = evaluate(trained.model, test, settings);
     settings.ranking.best_buckets = 40;
     const auto by_buckets = evaluate(trained.model, test, settings);
     check_same_scores(*exact, *by_buckets);
+    settings.ranking = {aggregation, 1, true};
+    check_same_scores(*exact, *evaluate(trained.model, test, settings));
     CHECK(exact->at("recall_at_1").get<double>() > 0);
   }
+  settings.ranking = {};
   settings.sampled_ranks = 20;
   const auto sampled = evaluate(trained.model, test, settings);
   CHECK(sampled->at("sampled").at("sampled_recall_at_1").get<double>() >
@@ -745,39 +749,62 @@ TrainSettings plan_settings(const Fixture& fixture) {
   return settings;
 }
 
+void check_plan(const Fixture& fixture, const std::string& name, TrainSettings settings,
+                const std::string& moment) {
+  if (settings.order == "one-by-one") settings.run.checkpoint = fixture.folder / name;
+  const ClassifierOptions model = fixture.model_of(settings);
+  const PlannedMemory plan =
+      plan_memory(settings, model,
+                  run_shape(settings, Examples::open(settings.data), Examples::open(settings.test),
+                            std::stoll(settings.batch)));
+  const nlohmann::json report = fixture.run(settings);
+  CAPTURE(name);
+  CAPTURE(plan.moment);
+  CAPTURE(report["at_peak_bytes"].dump());
+  CAPTURE(plan.gradient);
+  CAPTURE(plan.activation);
+  CAPTURE(plan.workspace);
+  CAPTURE(plan.data);
+  CAPTURE(plan.index);
+  const auto peak = report["peak_bytes"]["total"].get<double>();
+  CHECK(static_cast<double>(plan.total()) / peak == doctest::Approx(1).epsilon(0.02));
+  // Parameters and their state do not hide the rest. How many classes a sample and the targets have
+  // in common is not known before.
+  const auto standing = static_cast<double>(plan.parameter + plan.optimizer_state);
+  const bool sampled = settings.model.model == "sampled";
+  CHECK((static_cast<double>(plan.total()) - standing) / (peak - standing) ==
+        doctest::Approx(1).epsilon(sampled ? 0.1 : 0.03));
+  CHECK(plan.moment.find(moment) != std::string::npos);
+}
+
 TEST_CASE("xc plan: it is the peak of the run") {
   Fixture fixture;
   for (const Sized& sized : kSized) {
     TrainSettings settings = plan_settings(fixture);
     sized.change(settings);
-    if (settings.order == "one-by-one") settings.run.checkpoint = fixture.folder / sized.name;
-    const ClassifierOptions model = fixture.model_of(settings);
-    const Examples train_set = Examples::open(settings.data);
-    const Examples test_set = Examples::open(settings.test);
-    const PlannedMemory plan = plan_memory(
-        settings, model, run_shape(settings, train_set, test_set, std::stoll(settings.batch)));
-    const nlohmann::json report = fixture.run(settings);
-    CAPTURE(sized.name);
-    CAPTURE(plan.moment);
-    CAPTURE(report["at_peak_bytes"].dump());
-    CAPTURE(nlohmann::json({{"parameter", plan.parameter},
-                            {"optimizer_state", plan.optimizer_state},
-                            {"gradient", plan.gradient},
-                            {"activation", plan.activation},
-                            {"workspace", plan.workspace},
-                            {"data", plan.data},
-                            {"index", plan.index}})
-                .dump());
-    const auto peak = report["peak_bytes"]["total"].get<double>();
-    CHECK(static_cast<double>(plan.total()) / peak == doctest::Approx(1).epsilon(0.02));
-    // Parameters and their state do not hide the rest. How many classes a sample and the targets
-    // have in common is not known before.
-    const auto standing = static_cast<double>(plan.parameter + plan.optimizer_state);
-    const bool sampled = settings.model.model == "sampled";
-    CHECK((static_cast<double>(plan.total()) - standing) / (peak - standing) ==
-          doctest::Approx(1).epsilon(sampled ? 0.1 : 0.03));
-    CHECK(plan.moment.find(sized.moment) != std::string::npos);
+    check_plan(fixture, sized.name, settings, sized.moment);
   }
+}
+
+TEST_CASE("xc plan: so many classes that a search has tables") {
+  Fixture fixture;
+  std::string tsv;
+  for (int i = 0; i < 5000; ++i) {
+    tsv += "w" + std::to_string(i) + "\tclass " + std::to_string(i) + "\n";
+  }
+  TrainSettings settings = plan_settings(fixture);
+  settings.data = settings.test = fixture.prepared("many", tsv);
+  settings.model.hidden = 8;
+  settings.model.buckets = 500;
+  settings.repetitions = 4;
+  settings.batch = "8";
+  settings.evaluation.batch = settings.evaluation.limit = 100;
+  settings.valid_limit = 100;
+  check_plan(fixture, "all classes", settings, "search");
+  settings.evaluation.ranking.best_buckets = 5;
+  check_plan(fixture, "best buckets", settings, "search");
+  settings.evaluation.ranking.proven = true;
+  check_plan(fixture, "proven", settings, "search");
 }
 
 TEST_CASE("xc plan: the largest batch keeps to the budget") {
