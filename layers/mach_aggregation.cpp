@@ -41,12 +41,11 @@ float aggregate(MachAggregation aggregation, float* values, int64_t count, int64
 }
 
 struct LogElement {
-  const float* in;
-  float* out;
+  float* values;
   void operator()(int64_t i) const {
     constexpr float kSmallest = std::numeric_limits<float>::min();
-    const float p = in[i];
-    out[i] = kernels::fast_log(p < kSmallest ? kSmallest : p);
+    const float p = values[i];
+    values[i] = kernels::fast_log(p < kSmallest ? kSmallest : p);
   }
 };
 
@@ -69,15 +68,11 @@ float mach_aggregate(MachAggregation aggregation, float* values, int64_t count, 
   return MachScorer::without_nan(aggregate(aggregation, values, count, buckets));
 }
 
-std::vector<Tensor> log_meta_probabilities(const std::vector<Tensor>& meta) {
-  std::vector<Tensor> result;
+void take_logarithms(const std::vector<Tensor>& meta) {
   for (const Tensor& one : meta) {
     check(one.device() == kCpu, "[mach] meta-probabilities must be on the CPU");
-    result.push_back(Tensor::empty(one.shape(), {Category::data, "mach.log_probabilities"}));
-    kernels::for_each(kernels::TbbPolicy{}, one.numel(),
-                      LogElement{one.data<float>(), result.back().data<float>()});
+    kernels::for_each(kernels::TbbPolicy{}, one.numel(), LogElement{one.data<float>()});
   }
-  return result;
 }
 
 MachScorer::MachScorer(const std::string& name, const MachMap& map, const std::vector<Tensor>& meta,

@@ -24,11 +24,11 @@ MachAggregation parse_mach_aggregation(const std::string& word);
 // values [count], 1 <= count, none NaN; they may be reordered.
 float mach_aggregate(MachAggregation, float* values, int64_t count, int64_t buckets);
 
-// log p of every meta-probability, at least the logarithm of the smallest normal number: float32 on
-// the CPU, as `meta`. Their mean ranks classes by the geometric mean of p, as a product of experts
-// does: unlike under the mean of p, one repetition that is sure of a wrong bucket does not lift all
-// of its classes above a class that every repetition holds possible.
-std::vector<Tensor> log_meta_probabilities(const std::vector<Tensor>& meta);
+// In place, on the CPU: p -> log p, at least the logarithm of the smallest normal number. The mean
+// then ranks classes by the geometric mean of p, as a product of experts does: unlike under the
+// mean of p, one repetition that is sure of a wrong bucket does not lift all of its classes above a
+// class that every repetition holds possible.
+void take_logarithms(const std::vector<Tensor>& meta);
 
 // What the meta-classifiers say of a batch, and what follows for a class. `meta` holds a float32
 // tensor [queries, buckets] on the CPU for each place of the map. Map and tensors must live as long

@@ -68,8 +68,8 @@ class Evaluation {
   }
 
   void add(const Batch& batch, int64_t first_row) {
-    const Prediction prediction = model_.predict(features_of(batch));
-    const TopK top = prediction.top_k(k_, ranking_);
+    const Prediction prediction = model_.predict(features_of(batch), ranking_);
+    const TopK top = prediction.top_k(k_);
     const auto labels = labels_of(batch);
     for (size_t r = 0; r < labels.size(); ++r) {
       metrics_.add(row_of(top.ids, static_cast<int64_t>(r)), labels[r]);
@@ -86,7 +86,7 @@ class Evaluation {
   void add_sampled(const Prediction& prediction,
                    const std::vector<std::span<const int32_t>>& labels, int64_t first_row) {
     const Tensor ids = sampled_->candidates(first_row, labels);
-    const Tensor scores = prediction.scores(ids, ranking_);
+    const Tensor scores = prediction.scores(ids);
     for (size_t r = 0; r < labels.size(); ++r) {
       const auto row = static_cast<int64_t>(r);
       const std::span<const int32_t> of_row = row_of(ids, row);
@@ -116,7 +116,7 @@ void check_settings(const EvaluationSettings& settings, const ClassifierOptions&
     return;
   }
   check(best <= model.buckets, "--best-buckets: the best {} of {} buckets", best, model.buckets);
-  const MachAggregation aggregation = parse_mach_aggregation(settings.ranking.aggregation);
+  const MachAggregation aggregation = settings.ranking.ranking().aggregation;
   check(aggregation != MachAggregation::unbiased || model.buckets > 1,
         "--aggregation unbiased needs more than one bucket");
   check(samples == 0 || samples + examples.max_labels_per_row() <= examples.classes(),

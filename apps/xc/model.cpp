@@ -133,13 +133,14 @@ int64_t Classifier::rows_of_mean(const SparseRows& labels) const {
   return labelled;
 }
 
-Prediction Classifier::predict(const SparseRows& x) {
+Prediction Classifier::predict(const SparseRows& x, const Ranking& ranking) {
   Tape tape(/*recording=*/false);
-  Prediction result(*this);
+  Prediction result(*this, ranking);
   std::vector<Tensor> hidden;
   for (const Variable& one : features(tape, x)) hidden.push_back(one.value);
   if (mach_) {
     result.meta_ = mach_->probabilities(hidden);
+    if (ranking.logarithms) take_logarithms(result.meta_);
   } else {
     result.hidden_ = hidden[0];
   }
@@ -189,34 +190,27 @@ void Classifier::load_state(const StateDict& state) {
   if (softmax_) softmax_->load_state(state);
 }
 
-std::vector<Tensor> Prediction::meta(const Ranking& ranking) const {
-  return ranking.logarithms ? log_meta_probabilities(meta_) : meta_;
-}
-
-TopK Prediction::top_k(int64_t k, const Ranking& ranking) const {
+TopK Prediction::top_k(int64_t k) const {
   if (hidden_.defined()) {
-    check(ranking.best_buckets == 0, "[xc] the best buckets are MACH's alone, this model is {}",
+    check(ranking_.best_buckets == 0, "[xc] the best buckets are MACH's alone, this model is {}",
           classifier_.options().model);
     const TopK top = classifier_.softmax_->top_k(hidden_, k);
     const Purpose purpose{Category::data, "xc.top_k"};
     return {top.ids.to(kCpu, purpose), top.scores.to(kCpu, purpose)};
   }
-  if (ranking.best_buckets > 0 && ranking.proven) {
-    return classifier_.index().exact_top_k(meta(ranking), k, ranking.best_buckets,
-                                           ranking.aggregation);
+  if (ranking_.best_buckets > 0 && ranking_.proven) {
+    return classifier_.index().exact_top_k(meta_, k, ranking_.best_buckets, ranking_.aggregation);
   }
-  if (ranking.best_buckets > 0) {
-    return classifier_.index()
-        .top_k(meta(ranking), k, ranking.best_buckets, ranking.aggregation)
-        .top;
+  if (ranking_.best_buckets > 0) {
+    return classifier_.index().top_k(meta_, k, ranking_.best_buckets, ranking_.aggregation).top;
   }
-  return mach_top_k(classifier_.mach_->map(), meta(ranking), k, ranking.aggregation);
+  return mach_top_k(classifier_.mach_->map(), meta_, k, ranking_.aggregation);
 }
 
-Tensor Prediction::scores(const Tensor& ids, const Ranking& ranking) const {
+Tensor Prediction::scores(const Tensor& ids) const {
   check(!hidden_.defined(), "[xc] scores of given classes are MACH's alone, this model is {}",
         classifier_.options().model);
-  return mach_scores(classifier_.mach_->map(), meta(ranking), ids, ranking.aggregation);
+  return mach_scores(classifier_.mach_->map(), meta_, ids, ranking_.aggregation);
 }
 
 }  // namespace sketchgrad::apps::xc

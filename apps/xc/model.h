@@ -71,7 +71,7 @@ class Classifier : public Module {
   Variable loss(Tape& tape, const SparseRows& x, const SparseRows& labels);
   // Of how many rows the loss is a mean: for sigmoids all, otherwise those that have labels.
   int64_t rows_of_mean(const SparseRows& labels) const;
-  Prediction predict(const SparseRows& x);
+  Prediction predict(const SparseRows& x, const Ranking& ranking = {});
 
   const ClassifierOptions& options() const { return options_; }
   // The weights of the hidden layers, and of the output.
@@ -107,19 +107,20 @@ class Prediction {
  public:
   // The best classes of each row, on the CPU. Scores are the aggregated probabilities of buckets,
   // or log-probabilities. An id of -1: fewer were found.
-  TopK top_k(int64_t k, const Ranking& ranking) const;
+  TopK top_k(int64_t k) const;
   // Of given classes, by MACH alone: ids int32 [rows, n] on the CPU, -1 for none; float32 [rows, n]
   // on the CPU.
-  Tensor scores(const Tensor& ids, const Ranking& ranking) const;
+  Tensor scores(const Tensor& ids) const;
 
  private:
   friend class Classifier;
-  explicit Prediction(Classifier& classifier) : classifier_(classifier) {}
-  std::vector<Tensor> meta(const Ranking& ranking) const;
-
+  Prediction(Classifier& classifier, const Ranking& ranking)
+      : classifier_(classifier), ranking_(ranking) {}
   Classifier& classifier_;
-  std::vector<Tensor> meta_;  // of MACH: [rows, buckets] on the CPU for each repetition
-  Tensor hidden_;             // of a softmax
+  Ranking ranking_;
+  std::vector<Tensor>
+      meta_;       // of MACH: [rows, buckets] on the CPU for each repetition, or logarithms
+  Tensor hidden_;  // of a softmax
 };
 
 }  // namespace sketchgrad::apps::xc

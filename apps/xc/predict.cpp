@@ -26,7 +26,7 @@ using nlohmann::json;
 json answer(Classifier& model, const Examples& examples, const TextFeatures& features,
             const std::string& query, int64_t k, const Ranking& ranking) {
   const Batch batch = batch_of(features, std::array{query});
-  const TopK top = model.predict(features_of(batch)).top_k(k, ranking);
+  const TopK top = model.predict(features_of(batch), ranking).top_k(k);
   json result = {{"query", query}, {"classes", json::array()}, {"scores", json::array()}};
   for (int64_t i = 0; i < k; ++i) {
     const int32_t id = top.ids.data<int32_t>()[i];

@@ -490,7 +490,7 @@ TEST_CASE("xc: ranking by the best buckets finds all where all buckets are among
   const Examples test = Examples::open(fixture.settings.test);
   TrainedClassifier trained(checkpoint, test, test::kTestDevice);
   EvaluationSettings settings = fixture.settings.evaluation;
-  for (const std::string aggregation : {"mean", "min", "median", "unbiased"}) {
+  for (const std::string aggregation : {"geometric", "mean", "min", "median", "unbiased"}) {
     CAPTURE(aggregation);
     settings.ranking = {aggregation, 0, false};
     const auto exact = evaluate(trained.model, test, settings);
@@ -566,7 +566,8 @@ TEST_CASE("xc predict: answers are the best classes of the same text") {
     REQUIRE(lines.size() == 10);
     for (int64_t i = 0; i < 10; ++i) {
       const std::vector<int64_t> row{i};
-      const TopK top = trained.model.predict(features_of(test.batch(row))).top_k(5, {});
+      const TopK top =
+          trained.model.predict(features_of(test.batch(row)), RankingSettings{}.ranking()).top_k(5);
       const nlohmann::json& line = lines[static_cast<size_t>(i)];
       CHECK(line.at("query") == fixture.test_texts.lines[static_cast<size_t>(i)]);
       REQUIRE(line.at("classes").size() == 5);
