@@ -81,6 +81,14 @@ void add_length_options(CLI::App& command, TrainSettings& settings) {
   command.add_option("--steps", settings.steps, "steps in all; wins over --epochs")
       ->check(CLI::PositiveNumber);
   command
+      .add_option(
+          "--feature-dropout", settings.feature_dropout,
+          "probability, below 1, that a step leaves a feature of a row out; what is left is "
+          "scaled to the row's length. For queries that share only some features with rows "
+          "of training")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
       .add_option("--valid-limit", settings.valid_limit,
                   "rows of the test set whose loss is taken during training; 0: all")
       ->check(CLI::NonNegativeNumber)
@@ -173,6 +181,8 @@ void complete(TrainSettings& settings) {
   check(settings.order == "together" || (model.is_mach() && !model.shared_hidden),
         "--train-order one-by-one is for repetitions that share nothing: mach without "
         "--shared-hidden");
+  check(settings.feature_dropout < 1, "--feature-dropout: {} must be below 1",
+        settings.feature_dropout);
   check(settings.batch != "auto" || !settings.memory_budget.empty(),
         "--batch auto needs --memory-budget, the bytes that there are");
   if (model.is_mach()) {
@@ -190,6 +200,7 @@ nlohmann::json identity_of(const TrainSettings& settings, const ClassifierOption
   nlohmann::json result = {{"batch", rows},
                            {"eval_batch", settings.evaluation.batch},
                            {"valid_limit", settings.valid_limit},
+                           {"feature_dropout", settings.feature_dropout},
                            {"eval_every", settings.run.eval_every},
                            {"sketch_tables", settings.sketch_tables},
                            {"clip", settings.run.clip},

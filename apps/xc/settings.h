@@ -44,6 +44,7 @@ struct TrainSettings {
   int64_t epochs = 5;
   int64_t steps = 0;  // 0: epochs count
   int64_t valid_limit = 4096;
+  double feature_dropout = 0;
   EvaluationSettings evaluation;
 
   std::string sketch_tables = "both";  // input, output, both

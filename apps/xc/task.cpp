@@ -8,6 +8,7 @@
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/shuffle.h"
 #include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/apps/xc/feature_dropout.h"
 
 namespace sketchgrad::apps::xc {
 
@@ -20,8 +21,9 @@ constexpr const char* kIdentity = "xc.identity";
 constexpr const char* kClasses = "xc.classes_checksum";
 constexpr const char* kEpoch = "xc.epoch";
 
-// Draws of orders are others than those of the model, which has the same seed.
+// Draws of orders and dropout are others than those of the model, which has the same seed.
 constexpr uint64_t kOrderSeed = 0x6f72646572;
+constexpr uint64_t kDropoutSeed = 0x64726f70;
 
 json parse_object(const StateDict& state, const char* key) {
   json object = json::parse(state.text(key), nullptr, /*allow_exceptions=*/false);
@@ -93,6 +95,9 @@ int64_t ClassificationTask::fetch(int64_t step_of_epoch) {
   labels_ = {};
   const Batch batch = train_.batch(rows.all());
   features_ = features_of(batch);
+  drop_features(features_, options_.feature_dropout,
+                {options_.seed ^ kDropoutSeed,
+                 static_cast<uint64_t>(epoch_ * steps_per_epoch() + step_of_epoch)});
   labels_ = known_labels_of(batch);
   return batch.rows();
 }

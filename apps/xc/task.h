@@ -19,10 +19,11 @@ SparseRows known_labels_of(const Batch& batch);
 class ClassificationTask final : public TrainingTask {
  public:
   struct Options {
-    int64_t batch = 256;       // rows of a step
-    int64_t eval_batch = 256;  // of a validation
-    int64_t valid_limit = 0;   // rows of a validation; 0: all
-    uint64_t seed = 1;         // of the order of rows
+    int64_t batch = 256;         // rows of a step
+    int64_t eval_batch = 256;    // of a validation
+    int64_t valid_limit = 0;     // rows of a validation; 0: all
+    double feature_dropout = 0;  // probability that a step leaves a feature of a row out
+    uint64_t seed = 1;           // of the order of rows, and of what is left out
   };
   // `identity`: what a run that goes on from a checkpoint must share with this one.
   ClassificationTask(Classifier& model, const Examples& train, const Examples& valid,

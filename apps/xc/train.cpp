@@ -121,6 +121,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
                           {.batch = rows,
                            .eval_batch = settings.evaluation.batch,
                            .valid_limit = settings.valid_limit,
+                           .feature_dropout = settings.feature_dropout,
                            .seed = files.seed},
                           identity(options));
   const int64_t steps =
