@@ -31,7 +31,6 @@ class MachMap {
   int64_t places() const { return static_cast<int64_t>(repetitions_.size()); }
   int64_t classes() const { return options_.classes; }
   int64_t buckets() const { return options_.buckets; }
-  const MachMapOptions& options() const { return options_; }
 
   // h_r(c) of one class, in the repetition at `place`.
   int32_t bucket(int64_t place, int64_t class_id) const {

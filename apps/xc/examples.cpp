@@ -113,7 +113,10 @@ RowView Examples::File::row(int64_t i) const {
   const int64_t first = begin[i];
   const int64_t end = begin[i + 1];
   const auto damaged = [&]() { fail(fmt::format("row {} is damaged", i)); };
-  if (first < 0 || end > records.size || end - first < kRecordHeader) damaged();
+  if (first < 0 || first > records.size - kRecordHeader || end < first + kRecordHeader ||
+      end > records.size) {
+    damaged();
+  }
   const int64_t label_count = records[first];
   const int64_t feature_count = records[first + 1];
   const int64_t a_feature = input.format == Format::xc ? 2 : 1;

@@ -8,6 +8,7 @@
 
 #include "sketchgrad/apps/common/shuffle.h"
 #include "sketchgrad/apps/xc/plan.h"
+#include "sketchgrad/apps/xc/task.h"
 
 namespace sketchgrad::apps::xc {
 
@@ -49,7 +50,7 @@ BatchShape evaluation_shape(const TrainSettings& settings, const Examples& test,
 
 RunShape run_shape(const TrainSettings& settings, const Examples& train, const Examples& test,
                    int64_t rows) {
-  const Shuffle order(train.rows(), {settings.run.seed, 0});
+  const Shuffle order(train.rows(), order_key(settings.run.seed, /*epoch=*/1));
   return {.step = batch_shape(train, rows, order),
           .validation = evaluation_shape(settings, test, settings.valid_limit),
           .ranking = evaluation_shape(settings, test, settings.evaluation.limit)};

@@ -209,16 +209,22 @@ class Preparation {
     written.records.clear();
     thread_local std::vector<int32_t> ids;
     for_each_row(block, input_, written.malformed, [&](std::string_view text, Row& row) {
+      ids.clear();
       if (input_.format == Format::xc) {
-        written.records.add(row.ids, row.features, row.values);
+        for (const int32_t id : row.ids) ids.push_back(known_id(id));
+        written.records.add(ids, row.features, row.values);
         return;
       }
-      ids.clear();
       for (const std::string_view name : row.names) ids.push_back(names_.id(name));
       row.features.clear();
       text_features_->append(text, row.features);
       written.records.add(ids, row.features, {});
     });
+  }
+
+  // Of a file of ids, those that stand in no row of the training set are unknown, as names are.
+  int32_t known_id(int32_t id) const {
+    return like_ && like_->class_counts()[static_cast<size_t>(id)] == 0 ? ClassNames::kUnknown : id;
   }
 
   void check_unchanged(bool unchanged) const {

@@ -47,7 +47,7 @@ inline constexpr size_t kPrepareBlockBytes = size_t{1} << 18;
 // Held are the classes with their names, and of the text a few blocks with their rows.
 //
 // Rows without features or without labels are kept and counted. Labels that the training set does
-// not have are -1 (TSV); ids of XC files are what they are in the file.
+// not have are -1; other ids of XC files are what they are in the file.
 //
 // Nothing where a signal asked to stop (StopSignal). Throws InvalidArgument for settings that do
 // not go together, DataError naming file and line, and IoError where the output cannot be written;

@@ -183,6 +183,9 @@ void complete(TrainSettings& settings) {
         "--shared-hidden");
   check(settings.feature_dropout < 1, "--feature-dropout: {} must be below 1",
         settings.feature_dropout);
+  check((settings.batch != "auto" && !settings.plan) || settings.run.compute.device == "cpu",
+        "--plan and --batch auto are of memory on the CPU, --device is {}",
+        settings.run.compute.device);
   check(settings.batch != "auto" || !settings.memory_budget.empty(),
         "--batch auto needs --memory-budget, the bytes that there are");
   if (model.is_mach()) {

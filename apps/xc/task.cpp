@@ -46,6 +46,23 @@ ClassifierOptions evaluation_options(const std::string& checkpoint, const Exampl
   return options;
 }
 
+int64_t rows_within(const Examples& examples, int64_t limit) {
+  return limit > 0 ? std::min(limit, examples.rows()) : examples.rows();
+}
+
+// A mean over no rows would be the best validation there is.
+void check_validation_rows(const Examples& examples, int64_t limit, int64_t batch) {
+  const int64_t rows = rows_within(examples, limit);
+  for (int64_t begin = 0; begin < rows; begin += batch) {
+    const Batch part = examples.batch(RowNumbers(begin, std::min(batch, rows - begin)).all());
+    if (known_labels_of(part).entries() > 0) return;
+  }
+  throw InvalidArgument(fmt::format(
+      "--test: none of its first {} rows has a class of the training set, so that there "
+      "is nothing to validate with; see --valid-limit",
+      rows));
+}
+
 }  // namespace
 
 SparseRows features_of(const Batch& batch) {
@@ -69,6 +86,10 @@ SparseRows known_labels_of(const Batch& batch) {
   return result;
 }
 
+kernels::PhiloxKey order_key(uint64_t seed, int64_t epoch) {
+  return {seed ^ kOrderSeed, static_cast<uint64_t>(epoch)};
+}
+
 ClassificationTask::ClassificationTask(Classifier& model, const Examples& train,
                                        const Examples& valid, const Options& options, json identity)
     : model_(model),
@@ -78,6 +99,7 @@ ClassificationTask::ClassificationTask(Classifier& model, const Examples& train,
       identity_(std::move(identity)),
       kept_{model.rng()} {
   check(train.rows() >= 1, "[xc] no rows to train on");
+  check_validation_rows(valid, options.valid_limit, options.eval_batch);
 }
 
 int64_t ClassificationTask::steps_per_epoch() const {
@@ -86,7 +108,7 @@ int64_t ClassificationTask::steps_per_epoch() const {
 
 int64_t ClassificationTask::fetch(int64_t step_of_epoch) {
   if (step_of_epoch == 0) ++epoch_;
-  const Shuffle order(train_.rows(), {options_.seed ^ kOrderSeed, static_cast<uint64_t>(epoch_)});
+  const Shuffle order(train_.rows(), order_key(options_.seed, epoch_));
   const int64_t begin = step_of_epoch * options_.batch;
   const RowNumbers rows(begin, std::min(options_.batch, train_.rows() - begin));
   for (int64_t& row : rows.all()) row = order(row);
@@ -99,7 +121,7 @@ int64_t ClassificationTask::fetch(int64_t step_of_epoch) {
                 {options_.seed ^ kDropoutSeed,
                  static_cast<uint64_t>(epoch_ * steps_per_epoch() + step_of_epoch)});
   labels_ = known_labels_of(batch);
-  return batch.rows();
+  return model_.rows_of_mean(labels_);
 }
 
 Variable ClassificationTask::loss(Tape& tape) { return model_.loss(tape, features_, labels_); }
@@ -155,7 +177,7 @@ void ClassificationTask::restore_state() {
 std::optional<double> mean_loss(Classifier& model, const Examples& examples, int64_t limit,
                                 int64_t batch) {
   model.set_training(false);
-  const int64_t rows = limit > 0 ? std::min(limit, examples.rows()) : examples.rows();
+  const int64_t rows = rows_within(examples, limit);
   LossMean mean;
   Progress progress("valid", rows);
   for (int64_t begin = 0; begin < rows; begin += batch) {

@@ -15,6 +15,9 @@ namespace sketchgrad::apps::xc {
 SparseRows features_of(const Batch& batch);
 SparseRows known_labels_of(const Batch& batch);
 
+// What draws the order of the rows in an epoch, of which the first is 1.
+kernels::PhiloxKey order_key(uint64_t seed, int64_t epoch);
+
 // Extreme classification for the Trainer. Everything given must outlive it.
 class ClassificationTask final : public TrainingTask {
  public:

@@ -40,10 +40,23 @@ Data open_data(const TrainSettings& settings) {
   return data;
 }
 
+// Log-uniform samples are of classes in order of falling frequency, as those with names are.
+void check_sampling(const SoftmaxOptions& options) {
+  check(
+      options.softmax != "sampled" || options.sampler != "log_uniform",
+      "--sampler log_uniform is for classes in order of frequency, which ids of the xc format need "
+      "not be in: take unigram");
+  check(options.softmax != "lsh" || options.lsh_tail == 0,
+        "--lsh-tail samples classes in order of frequency, which ids of the xc format need not be "
+        "in: "
+        "it must be 0");
+}
+
 ClassifierOptions model_options(const TrainSettings& settings, const Examples& train) {
   ClassifierOptions options = settings.model;
   options.features = train.feature_dim();
   options.classes = train.classes();
+  if (!options.is_mach() && !train.has_class_names()) check_sampling(options.softmax);
   return options;
 }
 
@@ -178,23 +191,45 @@ std::optional<json> train_together(const Training& training, const ClassifierOpt
   return report;
 }
 
+// A folder holds one kind of model, so that it is plain which one is meant by its name.
+void check_folder(const TrainSettings& settings) {
+  const std::string& folder = settings.run.checkpoint;
+  if (folder.empty()) return;
+  const bool together = settings.order == "together";
+  const std::string other = together ? joined_model(folder) : CheckpointFolder(folder).latest();
+  check(!std::filesystem::exists(other),
+        "--checkpoint: {} is of a model that was trained {}; name another folder", other,
+        together ? "one by one" : "together");
+}
+
+RunOptions run_of_repetition(RunOptions run, int32_t repetition) {
+  const std::string name = fmt::format("r{}", repetition);
+  run.checkpoint = (std::filesystem::path(run.checkpoint) / name).string();
+  run.report.clear();
+  if (!run.metrics.empty()) run.metrics += "." + name;
+  return run;
+}
+
 std::optional<json> train_one_by_one(const Training& training, const ClassifierOptions& options) {
   namespace fs = std::filesystem;
   const fs::path folder = training.settings.run.checkpoint;
+  std::vector<RunOptions> runs;
+  for (const int32_t repetition : options.repetitions) {
+    runs.push_back(run_of_repetition(training.settings.run, repetition));
+    open_folder(runs.back());  // refuses what is there before anything is trained
+  }
+  // It is of what the repetitions were before.
+  fs::remove(joined_model(folder.string()));
   std::vector<std::string> models;
   json repetitions = json::array();
-  for (const int32_t repetition : options.repetitions) {
+  for (size_t i = 0; i < runs.size(); ++i) {
     ClassifierOptions one = options;
-    one.repetitions = {repetition};
-    RunOptions files = training.settings.run;
-    files.checkpoint = (folder / fmt::format("r{}", repetition)).string();
-    files.report.clear();
-    if (!files.metrics.empty()) files.metrics += fmt::format(".r{}", repetition);
-    say(fmt::format("repetition {}", repetition));
-    std::optional<json> report = training.run(one, files, [](Classifier&) { return true; });
+    one.repetitions = {options.repetitions[i]};
+    say(fmt::format("repetition {}", options.repetitions[i]));
+    std::optional<json> report = training.run(one, runs[i], [](Classifier&) { return true; });
     if (!report) return std::nullopt;
     repetitions.push_back(std::move(*report));
-    models.push_back(checkpoint_file(files.checkpoint));
+    models.push_back(checkpoint_file(runs[i].checkpoint));
   }
   const std::string merged = joined_model(folder.string());
   merge(models, merged);
@@ -217,6 +252,7 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
 std::string plan(const TrainSettings& settings) {
   const Data data = open_data(settings);
   const ClassifierOptions model = model_options(settings, data.train);
+  check_settings(settings.evaluation, model, data.test);
   const int64_t rows = rows_of_batch(settings, model, data);
   return format_plans(settings, model, run_shape(settings, data.train, data.test, rows));
 }
@@ -229,6 +265,7 @@ TrainOutcome train(const TrainSettings& settings) {
   say(fmt::format("{} rows, {} classes, {} features; {} rows of test", data.train.rows(),
                   options.classes, options.features, data.test.rows()));
   check_settings(settings.evaluation, options, data.test);
+  check_folder(settings);
   const Training training{settings, data, compute, rows_of_batch(settings, options, data)};
   reset_peaks(compute.device());
   std::optional<json> results = settings.order == "together" ? train_together(training, options)

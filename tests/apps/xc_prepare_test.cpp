@@ -198,7 +198,13 @@ TEST_CASE("prepare: an XC test set") {
   CHECK(test.classes_checksum() == training.classes_checksum());
   CHECK(test.feature_dim() == 3);
   CHECK(counts_of(test) == counts_of(training));
-  CHECK(ints(all_of(test).labels) == std::vector<int32_t>{1});
+  // No row of the training set has class 1.
+  CHECK(counts_of(training)[1] == 0);
+  CHECK(ints(all_of(test).labels) == std::vector<int32_t>{-1});
+  CHECK(folder.last.totals.unknown_labels == 1);
+  const Examples known = folder.xc("1 6 4\n1,3 2:1\n", {.like = train});
+  CHECK(counts_of(training)[3] > 0);
+  CHECK(ints(all_of(known).labels) == std::vector<int32_t>{-1, 3});
   CHECK_THROWS_WITH_AS(folder.xc("1 6 5\n1 2:1\n", {.like = train}), doctest::Contains("5 classes"),
                        DataError);
   CHECK_THROWS_WITH_AS(folder.xc("1 7 4\n1 2:1\n", {.like = train}),
@@ -420,6 +426,25 @@ TEST_CASE("examples: cut files and damaged headers and counts are refused") {
   save_safetensors(folder.folder / "other", other);
   CHECK_THROWS_WITH_AS(Examples::open(folder.folder / "other"),
                        doctest::Contains("no file of examples"), DataError);
+}
+
+TEST_CASE("examples: begins that are far outside are refused") {
+  Folder folder;
+  folder.tsv(kTsv);
+  const std::string whole = read_whole(folder.folder / "out.bin");
+  // The begins come first. Their difference as numbers of 64 bits would be a small one.
+  for (const auto& [first, end] :
+       {std::pair(int64_t{1} << 62, int64_t{3} - (int64_t{1} << 62)),
+        std::pair(int64_t{1} << 62, (int64_t{1} << 62) + 5), std::pair(int64_t{-5}, int64_t{0}),
+        std::pair(int64_t{5}, int64_t{0})}) {
+    std::string damaged = whole;
+    std::memcpy(damaged.data() + kHeader, &first, sizeof(first));
+    std::memcpy(damaged.data() + kHeader + sizeof(first), &end, sizeof(end));
+    const Examples examples = Examples::open(folder.folder.file("damaged", damaged));
+    const int64_t row = 0;
+    CHECK_THROWS_WITH_AS(examples.batch({&row, 1}), doctest::Contains("row 0 is damaged"),
+                         DataError);
+  }
 }
 
 TEST_CASE("examples: damaged rows and names are refused or of the right form") {

@@ -248,6 +248,9 @@ TEST_CASE("xc train: sketched state has the planned bytes, and tables can be cho
 TEST_CASE("xc train: the same bits with one and two threads") {
   Fixture fixture;
   fixture.settings.steps = kOnCpu ? 10 : 4;
+  // More than one block of hidden values and of logits.
+  fixture.settings.batch = "600";
+  fixture.settings.model.buckets = 200;
   for (const std::string& name : kVariants) {
     CAPTURE(name);
     TrainSettings settings = variant(fixture.settings, name);
@@ -388,6 +391,29 @@ TEST_CASE("merge: what does not go together is refused") {
   CHECK(refusal_of(good).empty());
 }
 
+TEST_CASE("xc train: classes of the xc format need not be in order of frequency") {
+  Fixture fixture;
+  std::string rows = "40 8 6\n";
+  for (int i = 0; i < 40; ++i) rows += fmt::format("{} {}:1\n", i % 5, i % 8);
+  PrepareSettings prepared{.input = {fixture.folder.file("rows.txt", rows)},
+                           .output = fixture.folder / "rows.bin",
+                           .format = "xc"};
+  REQUIRE(prepare(prepared, [](const std::string&) {}));
+  TrainSettings settings = fixture.settings;
+  settings.data = settings.test = prepared.output;
+  settings.steps = 2;
+  settings.model.model = "sampled";
+  settings.model.softmax.samples = 4;
+  CHECK_THROWS_WITH_AS(fixture.run(settings), doctest::Contains("--sampler log_uniform"),
+                       InvalidArgument);
+  settings.model.softmax.sampler = "unigram";
+  CHECK(fixture.run(settings)["classes"] == 6);
+  settings.model.model = "lsh";
+  CHECK_THROWS_WITH_AS(fixture.run(settings), doctest::Contains("--lsh-tail"), InvalidArgument);
+  settings.model.softmax.lsh_tail = 0;
+  CHECK(fixture.run(settings)["classes"] == 6);
+}
+
 TEST_CASE("xc train: what does not go together is refused, and so is another run's checkpoint") {
   Fixture fixture;
   fixture.settings.steps = 2;
@@ -429,6 +455,20 @@ TEST_CASE("xc train: what does not go together is refused, and so is another run
   });
   check_refused("other classes or features", [&](TrainSettings& s) {
     s.test = fixture.prepared("test4", fixture.test_texts.tsv);
+  });
+  check_refused("--feature-dropout", [](TrainSettings& s) { s.feature_dropout = 1; });
+  check_refused("none of its first 200 rows has a class", [&](TrainSettings& s) {
+    std::string unknown;
+    for (int64_t i = 0; i < kTestRows; ++i) unknown += "a1 b1\tnobody\n";
+    s.run.checkpoint.clear();
+    s.run.resume = false;
+    s.test = fixture.prepared("test5", unknown, s.data);
+  });
+  check_refused("is of a model that was trained together",
+                [](TrainSettings& s) { s.order = "one-by-one"; });
+  check_refused("are of memory on the CPU", [](TrainSettings& s) {
+    s.run.compute.device = "cuda";
+    s.plan = true;
   });
   // Before training, though it is of the ranking that comes after.
   check_refused("--best-buckets: the best 41 of 40",
