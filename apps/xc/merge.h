@@ -7,9 +7,11 @@
 
 namespace sketchgrad::apps::xc {
 
-// Joins models that hold other repetitions of the same MACH into one file without optimizer state,
-// in order of their numbers. Throws InvalidArgument naming what does not go together: other
-// settings, data or seeds, a repetition that two of them hold, or networks that share a layer.
+// Joins models that hold other repetitions of the same MACH into one file that has parameters and
+// the model's options alone, the same for any order of `checkpoints`. Throws InvalidArgument naming
+// what does not go together: other settings of the model or of its training, data, seeds or steps,
+// a repetition that two of them hold, or networks that share a layer. A joined model may be joined
+// again; how it was trained is then no longer known, and not compared.
 void merge(const std::vector<std::string>& checkpoints, const std::string& output);
 
 // What `xc merge` is told.

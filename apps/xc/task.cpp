@@ -207,6 +207,10 @@ void save_options(const ClassifierOptions& options, uint64_t classes_checksum, S
 
 uint64_t saved_classes_checksum(const StateDict& state) { return state.unsigned_integer(kClasses); }
 
+json saved_identity(const StateDict& state) {
+  return state.metadata.contains(kIdentity) ? parse_object(state, kIdentity) : json::object();
+}
+
 std::string joined_model(const std::string& folder) {
   return (std::filesystem::path(folder) / "model.safetensors").string();
 }

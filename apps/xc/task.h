@@ -82,6 +82,9 @@ struct TrainedClassifier {
 ClassifierOptions saved_options(const StateDict& state);
 void save_options(const ClassifierOptions& options, uint64_t classes_checksum, StateDict& state);
 uint64_t saved_classes_checksum(const StateDict& state);
+// What ClassificationTask was given as identity; an empty object where there is none: a joined
+// model.
+nlohmann::json saved_identity(const StateDict& state);
 // The file that a checkpoint's path means: itself, or of a folder the latest checkpoint or, where
 // repetitions were trained one by one, their joined model.
 std::string model_file(const std::string& path);

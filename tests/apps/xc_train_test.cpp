@@ -382,6 +382,13 @@ TEST_CASE("merge: what does not go together is refused") {
                         s.test = fixture.prepared("test2", fixture.test_texts.tsv, s.data);
                       }),
                 "were trained on other classes or features");
+  // Where the model is the same, its training must be, too.
+  check_refused(other("batch", [](TrainSettings& s) { s.batch = "50"; }),
+                "batch/latest.safetensors has batch = 50, " + first + " has " + settings.batch);
+  check_refused(other("rate", [](TrainSettings& s) { s.optimizer.learning_rate = 0.5; }),
+                "rate/latest.safetensors has learning_rate = 0.5, " + first + " has 0.02");
+  check_refused(other("steps", [](TrainSettings& s) { s.steps = 2; }),
+                "steps/latest.safetensors has steps = 2, " + first + " has 1");
   const std::string good = other("good", [](TrainSettings&) {});
   const std::string whole = read_whole(good);
   check_refused(fixture.folder.file("cut", whole.substr(0, whole.size() - 5)), "cut");
@@ -412,6 +419,41 @@ TEST_CASE("xc train: classes of the xc format need not be in order of frequency"
   CHECK_THROWS_WITH_AS(fixture.run(settings), doctest::Contains("--lsh-tail"), InvalidArgument);
   settings.model.softmax.lsh_tail = 0;
   CHECK(fixture.run(settings)["classes"] == 6);
+}
+
+TEST_CASE("merge: what is joined has parameters and options alone, and can be joined again") {
+  Fixture fixture;
+  TrainSettings settings = fixture.settings;
+  settings.steps = 1;
+  settings.repetitions = 1;
+  std::vector<std::string> parts;
+  for (const int repetition : {0, 1, 2}) {
+    settings.first_repetition = repetition;
+    parts.push_back(fixture.checkpoint(settings, "r" + std::to_string(repetition)));
+  }
+  const auto joined = [&](const std::string& name, const std::vector<std::string>& models) {
+    merge(models, fixture.folder / name);
+    return fixture.folder / name;
+  };
+  const std::string whole = joined("whole", parts);
+  const StateDict state = load_safetensors(whole);
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : state.metadata) keys.push_back(key);
+  CHECK(keys == std::vector<std::string>{"xc.classes_checksum", "xc.model"});
+  CHECK(state.tensors.size() == 4 * parts.size());
+
+  const std::string expected = read_whole(whole);
+  CHECK(read_whole(joined("turned", {parts[2], parts[0], parts[1]})) == expected);
+  const std::string two = joined("two", {parts[2], parts[0]});
+  CHECK(read_whole(joined("again", {parts[1], two})) == expected);
+  CHECK(read_whole(joined("again", {two, parts[1]})) == expected);
+
+  // What the first one lacks is compared among the others.
+  settings.steps = 2;
+  settings.first_repetition = 3;
+  const std::string longer = fixture.checkpoint(settings, "longer");
+  CHECK_THROWS_WITH_AS(joined("refused", {two, parts[1], longer}), doctest::Contains("steps = 2"),
+                       InvalidArgument);
 }
 
 TEST_CASE("xc train: what does not go together is refused, and so is another run's checkpoint") {
