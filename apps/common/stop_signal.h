@@ -13,6 +13,10 @@ class StopSignal {
 
   // A signal came since the latest StopSignal was made.
   static bool requested();
+  // Readable from then on, for a poll() that waits for something else as well: reads are restarted
+  // after a signal, and it may come right before one. -1, which poll() ignores, where there is
+  // none.
+  static int descriptor();
 };
 
 }  // namespace sketchgrad::apps

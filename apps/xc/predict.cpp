@@ -1,14 +1,19 @@
 #include "sketchgrad/apps/xc/predict.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <iostream>
+#include <memory>
+#include <streambuf>
+#include <system_error>
 #include <vector>
 
 #include "sketchgrad/apps/common/print.h"
@@ -22,6 +27,45 @@ namespace sketchgrad::apps::xc {
 namespace {
 
 using nlohmann::json;
+
+// What a descriptor gives, as soon as it is there. It ends where a signal asks to stop, which a
+// std::filebuf would not notice while it waits.
+class QueryBuffer final : public std::streambuf {
+ public:
+  explicit QueryBuffer(int descriptor) : descriptor_(descriptor) {}
+
+ private:
+  // An exception is how a buffer tells the stream of an error: the stream is bad() then.
+  int_type underflow() override {
+    wait();
+    if (StopSignal::requested()) return traits_type::eof();
+    const ssize_t count = ::read(descriptor_, bytes_.data(), bytes_.size());
+    if (count < 0 && errno == EINTR) return underflow();
+    if (count < 0) throw std::system_error(errno, std::generic_category());
+    if (count == 0) return traits_type::eof();
+    setg(bytes_.data(), bytes_.data(), bytes_.data() + count);
+    return traits_type::to_int_type(bytes_[0]);
+  }
+  void wait() const {
+    std::array<pollfd, 2> watched{
+        {{descriptor_, POLLIN, 0}, {StopSignal::descriptor(), POLLIN, 0}}};
+    while (::poll(watched.data(), watched.size(), -1) < 0 && errno == EINTR) {
+      if (StopSignal::requested()) return;
+    }
+  }
+
+  int descriptor_;
+  std::array<char, 1 << 16> bytes_{};
+};
+
+// False at the end, and where a signal asks to stop: what it cut off is no query.
+bool next_query(std::istream& queries, std::string& query) {
+  if (StopSignal::requested() || !std::getline(queries, query) || StopSignal::requested()) {
+    return false;
+  }
+  if (query.ends_with('\r')) query.pop_back();
+  return true;
+}
 
 json answer(Classifier& model, const Examples& examples, const TextFeatures& features,
             const std::string& query, int64_t k, const Ranking& ranking) {
@@ -75,8 +119,7 @@ bool predict(const PredictSettings& settings, std::istream& queries, std::ostrea
   const Ranking ranking = settings.ranking.ranking();
   const StopSignal stop;
   std::vector<double> seconds;
-  for (std::string query; !StopSignal::requested() && std::getline(queries, query);) {
-    if (query.ends_with('\r')) query.pop_back();
+  for (std::string query; next_query(queries, query);) {
     const auto start = std::chrono::steady_clock::now();
     const json line = answer(trained.model, examples, features, query, k, ranking);
     // Bytes that are no UTF-8 become U+FFFD.
@@ -97,10 +140,19 @@ bool predict(const PredictSettings& settings, std::istream& queries, std::ostrea
 }
 
 bool predict(const PredictSettings& settings) {
-  if (settings.queries.empty()) return predict(settings, std::cin, std::cout);
-  std::ifstream file(settings.queries);
-  if (!file) throw DataError(settings.queries, 0, "cannot be opened");
-  return predict(settings, file, std::cout);
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  std::unique_ptr<std::FILE, Close> file;
+  int descriptor = STDIN_FILENO;
+  if (!settings.queries.empty()) {
+    file.reset(std::fopen(settings.queries.c_str(), "re"));
+    if (!file) throw DataError(settings.queries, 0, "cannot be opened");
+    descriptor = ::fileno(file.get());
+  }
+  QueryBuffer buffer(descriptor);
+  std::istream queries(&buffer);
+  return predict(settings, queries, std::cout);
 }
 
 }  // namespace sketchgrad::apps::xc

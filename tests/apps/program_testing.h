@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <string>
+#include <thread>
 
 #include "sketchgrad/tests/apps/support.h"
 
@@ -44,12 +46,20 @@ inline pid_t start_program(const std::string& program, const std::string& argume
   return child;
 }
 
-// Sends SIGINT and returns the exit code; -1 where it did not exit.
-inline int interrupt(pid_t child) {
-  ::kill(child, SIGINT);
+// Sends a signal and returns the exit code; -1 where it did not exit by itself within a minute.
+inline int exit_code_after(pid_t child, int signal) {
+  ::kill(child, signal);
   int status = 0;
+  for (int i = 0; i < 1200; ++i) {
+    if (::waitpid(child, &status, WNOHANG) != 0)
+      return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  ::kill(child, SIGKILL);
   ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return -1;
 }
+
+inline int interrupt(pid_t child) { return exit_code_after(child, SIGINT); }
 
 }  // namespace sketchgrad::apps

@@ -1,6 +1,7 @@
 // The built program xc, from outside.
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 
 #include <chrono>
 #include <filesystem>
@@ -229,6 +230,36 @@ TEST_CASE("xc program: a signal ends training after a checkpoint, and it can go 
     if (!apart) continue;
     CHECK(same_bits(load_safetensors(run.path(order + "run") + "/model.safetensors"),
                     load_safetensors(run.path(order + "whole") + "/model.safetensors")));
+  }
+}
+
+TEST_CASE("xc program: a signal ends predict while it waits for a query") {
+  const Run run;
+  run.prepare();
+  CHECK(run.xc(run.small() + " --steps 2 --checkpoint " + run.path("model")).code == 0);
+  const std::string queries = run.path("queries"), output = run.path("output");
+  REQUIRE(::mkfifo(queries.c_str(), 0600) == 0);
+  const std::string predict =
+      "predict --checkpoint " + run.path("model") + " --data " + run.path("test.bin");
+  for (const std::string from : {" --queries ", " < "}) {
+    for (const int signal : {SIGTERM, SIGINT}) {
+      CAPTURE(from);
+      CAPTURE(signal);
+      run.folder.file("output", "");
+      const pid_t child = start_program("xc", predict + from + queries, output);
+      // The second line has no end yet.
+      std::ofstream pipe(queries);
+      pipe << "word3 also3\nword4" << std::flush;
+      Run::wait_for(output);
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      const int code = exit_code_after(child, signal);
+      const std::string printed = read_whole(output);
+      CHECK(code == 130);
+      CHECK(has(printed, "\"query\":\"word3 also3\""));
+      CHECK(has(printed, "xc: 1 queries; an answer took "));
+      CHECK(printed.find("word4") == std::string::npos);
+      CHECK(has(printed, "not all was answered"));
+    }
   }
 }
 
