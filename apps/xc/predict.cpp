@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <streambuf>
@@ -130,6 +131,9 @@ bool predict(const PredictSettings& settings, std::istream& queries, std::ostrea
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     seconds.push_back(taken.count());
   }
+  if (queries.bad()) {
+    throw IoError(fmt::format("[predict] the queries cannot be read: {}", std::strerror(errno)));
+  }
   if (!seconds.empty()) {
     print_line(stderr, fmt::format("xc: {} queries; an answer took {:.2f} ms in the median, {:.2f} "
                                    "ms at the 99th percentile",
@@ -146,6 +150,9 @@ bool predict(const PredictSettings& settings) {
   std::unique_ptr<std::FILE, Close> file;
   int descriptor = STDIN_FILENO;
   if (!settings.queries.empty()) {
+    if (std::filesystem::is_directory(settings.queries)) {
+      throw DataError(settings.queries, 0, "is a directory, no file of queries");
+    }
     file.reset(std::fopen(settings.queries.c_str(), "re"));
     if (!file) throw DataError(settings.queries, 0, "cannot be opened");
     descriptor = ::fileno(file.get());

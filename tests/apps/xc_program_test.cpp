@@ -190,6 +190,9 @@ TEST_CASE("xc program: prepare, train, eval, predict and merge, as one would") {
   const std::string queries = run.folder.file("queries", "word6 also6\n");
   CHECK(has(run.xc(predict + " --queries " + queries).output, "[\"c6\","));
   check_error(run.xc(predict + " --queries /nowhere"), 1, "/nowhere");
+  check_error(run.xc(predict + " --queries " + run.path("")), 1, "is a directory");
+  check_error(run.xc(predict + " < " + run.path("")), 1,
+              "[predict] the queries cannot be read: Is a directory");
   check_error(run_command("(printf 'word3\\n' | " + program_path("xc") + " " + predict +
                           " 2>&1 >/dev/full)"),
               1, "[predict] an answer cannot be written");
