@@ -103,22 +103,28 @@ class Evaluation {
 
 }  // namespace
 
-void check_settings(const EvaluationSettings& settings, const ClassifierOptions& model,
-                    const Examples& examples) {
-  const int64_t best = settings.ranking.best_buckets, samples = settings.sampled_ranks;
-  check(settings.propensity_a > 0 && settings.propensity_b > 0,
-        "--propensity-a and --propensity-b are {} and {}, they must be above 0",
-        settings.propensity_a, settings.propensity_b);
-  check(!settings.ranking.proven || best > 0, "--proven goes with --best-buckets");
+void check_ranking(const RankingSettings& settings, const ClassifierOptions& model) {
+  const int64_t best = settings.best_buckets;
+  check(!settings.proven || best > 0, "--proven goes with --best-buckets");
   if (!model.is_mach()) {
     check(best == 0, "--best-buckets is for models of MACH, this one is {}", model.model);
-    check(samples == 0, "--sampled-ranks is for models of MACH, this one is {}", model.model);
     return;
   }
   check(best <= model.buckets, "--best-buckets: the best {} of {} buckets", best, model.buckets);
-  const MachAggregation aggregation = settings.ranking.ranking().aggregation;
+  const MachAggregation aggregation = settings.ranking().aggregation;
   check(aggregation != MachAggregation::unbiased || model.buckets > 1,
         "--aggregation unbiased needs more than one bucket");
+}
+
+void check_settings(const EvaluationSettings& settings, const ClassifierOptions& model,
+                    const Examples& examples) {
+  const int64_t samples = settings.sampled_ranks;
+  check(settings.propensity_a > 0 && settings.propensity_b > 0,
+        "--propensity-a and --propensity-b are {} and {}, they must be above 0",
+        settings.propensity_a, settings.propensity_b);
+  check_ranking(settings.ranking, model);
+  check(samples == 0 || model.is_mach(), "--sampled-ranks is for models of MACH, this one is {}",
+        model.model);
   check(samples == 0 || samples + examples.max_labels_per_row() <= examples.classes(),
         "--sampled-ranks: {} classes beside up to {} labels of a row, there are {}", samples,
         examples.max_labels_per_row(), examples.classes());
@@ -128,6 +134,7 @@ std::optional<json> evaluate(Classifier& model, const Examples& examples,
                              const EvaluationSettings& settings) {
   check_settings(settings, model.options(), examples);
   model.set_training(false);
+  model.prepare(settings.ranking.ranking());
   const int64_t rows =
       settings.limit > 0 ? std::min(settings.limit, examples.rows()) : examples.rows();
   Evaluation evaluation(model, examples, settings);

@@ -12,6 +12,8 @@
 
 namespace sketchgrad::apps::xc {
 
+// Throws InvalidArgument for settings by which such a model cannot rank.
+void check_ranking(const RankingSettings& settings, const ClassifierOptions& model);
 // Throws InvalidArgument for settings with which such a model cannot be evaluated: before it is
 // trained, not after.
 void check_settings(const EvaluationSettings& settings, const ClassifierOptions& model,

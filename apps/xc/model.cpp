@@ -147,6 +147,10 @@ Prediction Classifier::predict(const SparseRows& x, const Ranking& ranking) {
   return result;
 }
 
+void Classifier::prepare(const Ranking& ranking) {
+  if (mach_ && ranking.best_buckets > 0) index();
+}
+
 const MachIndex& Classifier::index() {
   if (!index_) index_ = std::make_unique<MachIndex>("mach.index", mach_->map());
   return *index_;

@@ -72,6 +72,8 @@ class Classifier : public Module {
   // Of how many rows the loss is a mean: for sigmoids all, otherwise those that have labels.
   int64_t rows_of_mean(const SparseRows& labels) const;
   Prediction predict(const SparseRows& x, const Ranking& ranking = {});
+  // Builds now what the first answer by this ranking would build: the index of the best buckets.
+  void prepare(const Ranking& ranking);
 
   const ClassifierOptions& options() const { return options_; }
   // The weights of the hidden layers, and of the output.

@@ -318,10 +318,12 @@ class Planner {
     predicting.activation = networks_ * hidden_bytes(batch.rows);
     predicting.workspace =
         4 * batch.rows * kFloat + kernels::gemm_scratch_bytes(batch.rows, outputs_, model_.hidden);
-    predicting.index += batch.rows * kInt;
+    const EvaluationSettings& evaluation = settings_.evaluation;
+    const RankingSettings& by = evaluation.ranking;
+    const int64_t index = by.best_buckets > 0 ? heads_ * (model_.classes + outputs_ + 1) * kInt : 0;
+    predicting.index += batch.rows * kInt + index;
     offer(predicting, "ranking: probabilities of buckets");
 
-    const EvaluationSettings& evaluation = settings_.evaluation;
     moment.data += answers * kScored;
     const int64_t queries = std::min(kSearched, batch.rows);
     const int64_t ranked = std::min(kRanked, model_.classes);
@@ -329,8 +331,6 @@ class Planner {
     const int64_t all_classes = model_.classes > std::max(kFirstRound, 4 * ranked)
                                     ? MachFilter::table_bytes(heads_, outputs_, queries)
                                     : 0;
-    const RankingSettings& by = evaluation.ranking;
-    const int64_t index = by.best_buckets > 0 ? heads_ * (model_.classes + outputs_ + 1) * kInt : 0;
     searching.workspace = queries * ranked * kScored;
     if (by.best_buckets > 0) {
       const int64_t kept = std::min(by.best_buckets + 1, outputs_);

@@ -19,6 +19,7 @@
 
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/apps/xc/evaluate.h"
 #include "sketchgrad/apps/xc/examples.h"
 #include "sketchgrad/apps/xc/task.h"
 #include "sketchgrad/apps/xc/text_features.h"
@@ -116,8 +117,10 @@ bool predict(const PredictSettings& settings, std::istream& queries, std::ostrea
   }
   const TextFeatures features(examples.input());
   TrainedClassifier trained(model_file(settings.checkpoint), examples, compute.device());
+  check_ranking(settings.ranking, trained.model.options());
   const int64_t k = std::min(settings.k, examples.classes());
   const Ranking ranking = settings.ranking.ranking();
+  trained.model.prepare(ranking);
   const StopSignal stop;
   std::vector<double> seconds;
   for (std::string query; next_query(queries, query);) {

@@ -25,9 +25,10 @@ void add_options(CLI::App& command, PredictSettings& settings);
 // Answers each line of `queries` with a line of JSON on `answers`,
 //   {"query": "...", "classes": ["...", ...], "scores": [...]},
 // best first, as soon as the line is there. When the queries end, the median and the 99th
-// percentile of the seconds that an answer took go to stderr. Throws DataError where the data is
-// not of text, and IoError where queries cannot be read or an answer cannot be written. False where
-// a signal ended it.
+// percentile of the seconds that an answer took go to stderr. Throws InvalidArgument before the
+// first query for a ranking that the model cannot do, DataError where the data is not of text, and
+// IoError where queries cannot be read or an answer cannot be written. False where a signal ended
+// it.
 bool predict(const PredictSettings& settings, std::istream& queries, std::ostream& answers);
 // The same from the file of the settings or standard input, to standard output.
 bool predict(const PredictSettings& settings);

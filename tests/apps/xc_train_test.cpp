@@ -595,6 +595,17 @@ TEST_CASE("xc: ranking by the best buckets finds all where all buckets are among
                        InvalidArgument);
 }
 
+TEST_CASE("xc: the index of a ranking is built when the model is prepared for it") {
+  Fixture fixture;
+  Classifier model(fixture.model_of(fixture.settings), test::kTestDevice);
+  const auto index_bytes = [] { return allocator(kCpu).current()[Category::index]; };
+  const int64_t before = index_bytes();
+  model.prepare({});
+  CHECK(index_bytes() == before);
+  model.prepare({.best_buckets = 1});
+  CHECK(index_bytes() > before);
+}
+
 TEST_CASE("xc: a model is not used with other data") {
   Fixture fixture;
   fixture.settings.steps = 1;
@@ -669,14 +680,20 @@ TEST_CASE("xc predict: answers are the best classes of the same text") {
 
     predict_settings.k = 1 << 20;
     CHECK(answers("a1 b1")[0]["classes"].size() == kClasses);
+    // What cannot be is refused before there is a query.
+    const auto check_refused = [&](const RankingSettings& ranking, const char* part) {
+      predict_settings.ranking = ranking;
+      CHECK_THROWS_WITH_AS(answers(""), doctest::Contains(part), InvalidArgument);
+    };
+    check_refused({.proven = true}, "--proven");
     if (name == "mach") {
-      predict_settings.ranking.best_buckets = 1;
+      check_refused({.best_buckets = 41}, "--best-buckets: the best 41 of 40");
+      predict_settings.ranking = {.best_buckets = 1};
       const auto few = answers("a1 b1")[0]["classes"].size();
       CHECK(few > 0);
       CHECK(few < kClasses);
     } else {
-      predict_settings.ranking.best_buckets = 1;
-      CHECK_THROWS_WITH_AS(answers("a1 b1"), doctest::Contains("MACH's alone"), InvalidArgument);
+      check_refused({.best_buckets = 1}, "--best-buckets is for models of MACH");
     }
   }
 }
