@@ -223,10 +223,12 @@ int64_t parse_bytes(const std::string& flag, const std::string& text) {
   double number = 0;
   const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, number);
-  if (error == std::errc() && number > 0 && number < 1e15) {
+  if (error == std::errc()) {
     for (const Unit& unit : kUnits) {
-      if (std::string_view(rest, static_cast<size_t>(end - rest)) == unit.name) {
-        return static_cast<int64_t>(number * unit.bytes);
+      const double bytes = number * unit.bytes;
+      if (bytes >= 1 && bytes < 0x1p63 &&
+          std::string_view(rest, static_cast<size_t>(end - rest)) == unit.name) {
+        return static_cast<int64_t>(bytes);
       }
     }
   }

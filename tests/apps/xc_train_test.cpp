@@ -725,8 +725,10 @@ TEST_CASE("parse_bytes: numbers with units") {
   CHECK(parse_bytes("--b", "2GiB") == int64_t{2} << 30);
   CHECK(parse_bytes("--b", "1.5MiB") == 3 << 19);
   CHECK(parse_bytes("--b", "3KiB") == 3 << 10);
+  CHECK(parse_bytes("--b", "8589934591GiB") == 0x7fffffffc0000000);
   for (const char* wrong :
-       {"", "MB", "-1MB", "0", "1 GB", "1TB", "1gb", "x", "1e30", "nan", "inf", "1MB "}) {
+       {"", "MB", "-1MB", "0", "0.5", "1 GB", "1TB", "1gb", "x", "1e30", "nan", "inf", "1MB ",
+        "8589934592GiB", "999999999999999GiB", "9223372036854775808"}) {
     CAPTURE(wrong);
     CHECK_THROWS_WITH_AS(parse_bytes("--b", wrong), doctest::Contains("--b"), InvalidArgument);
   }
