@@ -12,6 +12,10 @@ namespace sketchgrad::apps::xc {
 
 namespace {
 
+// Samples are other draws than those of the model and of the order of rows, which have the same
+// seed.
+constexpr uint64_t kCandidateSeed = 0x63616e646964;
+
 bool contains(std::span<const int32_t> labels, int32_t id) {
   return std::find(labels.begin(), labels.end(), id) != labels.end();
 }
@@ -58,7 +62,8 @@ int64_t SampledProtocol::candidates(int64_t row, std::span<const int32_t> labels
           options_.classes);
     if (label >= 0) *end++ = label;
   }
-  const Shuffle order(options_.classes, {options_.seed, static_cast<uint64_t>(row)});
+  const Shuffle order(options_.classes,
+                      {options_.seed ^ kCandidateSeed, static_cast<uint64_t>(row)});
   for (int64_t position = 0; end - out.begin() < total; ++position) {
     const auto id = static_cast<int32_t>(order(position));
     if (!contains(labels, id)) *end++ = id;

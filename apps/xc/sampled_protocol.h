@@ -16,10 +16,10 @@ struct SampledProtocolOptions {
   uint64_t seed = 0;
 };
 
-// How the MACH paper measures recall where not all classes are scored (Medini et al. 2019): the
-// true classes of a row are ranked among themselves and a random sample of other classes. Far
-// easier than recall among all classes, and not comparable with it; hence its names begin with
-// "sampled_".
+// How the count-sketch paper measures recall of MACH where not all classes are scored (Spring et
+// al. 2019, section 6.4): the true classes of a row are ranked among themselves and a random sample
+// of other classes. Far easier than recall among all classes, and not comparable with it; hence its
+// names begin with "sampled_".
 //
 //   sampled_recall_at_k   true classes among the k best of these / labels, for k = 1, 10, 100
 //

@@ -135,7 +135,7 @@ void add_options(CLI::App& command, EvaluationSettings& settings) {
   command
       .add_option("--sampled-ranks", settings.sampled_ranks,
                   "of mach: also rank a row's classes among a random sample of so many others, as "
-                  "Spring et al. 2019 do; 0: not")
+                  "Spring et al. 2019 (section 6.4) do; 0: not")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command

@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "sketchgrad/apps/common/shuffle.h"
 #include "sketchgrad/apps/xc/metrics.h"
 #include "sketchgrad/apps/xc/sampled_protocol.h"
 
@@ -151,6 +152,9 @@ TEST_CASE("xc sampled protocol: labels, then a sample of others that the row's n
   protocol.candidates(12, labels, again);
   protocol.candidates(13, labels, other);
   CHECK(out == again);
+  // A draw of its own, not the one that others make of the seed.
+  const Shuffle plain(50, {5, 12});
+  CHECK(out[3] != static_cast<int32_t>(plain(0)));
   CHECK(out != other);
   // A batch of rows, padded.
   const Ids one{2};
