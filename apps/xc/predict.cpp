@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -83,13 +84,6 @@ json answer(Classifier& model, const Examples& examples, const TextFeatures& fea
   return result;
 }
 
-// The smallest of the values that `share` of them are not above.
-double quantile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  const auto last = static_cast<double>(values.size()) - 1;
-  return values[static_cast<size_t>(share * last + 0.5)];
-}
-
 }  // namespace
 
 void add_options(CLI::App& command, PredictSettings& settings) {
@@ -105,6 +99,12 @@ void add_options(CLI::App& command, PredictSettings& settings) {
       ->capture_default_str();
   add_options(command, settings.ranking);
   apps::add_options(command, settings.compute);
+}
+
+double quantile(std::vector<double> values, double share) {
+  std::sort(values.begin(), values.end());
+  const double rank = std::ceil(share * static_cast<double>(values.size()));
+  return values[static_cast<size_t>(std::max(rank, 1.0)) - 1];
 }
 
 bool predict(const PredictSettings& settings, std::istream& queries, std::ostream& answers) {

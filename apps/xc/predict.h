@@ -4,6 +4,7 @@
 
 #include <iosfwd>
 #include <string>
+#include <vector>
 
 #include "sketchgrad/apps/common/compute.h"
 #include "sketchgrad/apps/xc/settings.h"
@@ -32,5 +33,9 @@ void add_options(CLI::App& command, PredictSettings& settings);
 bool predict(const PredictSettings& settings, std::istream& queries, std::ostream& answers);
 // The same from the file of the settings or standard input, to standard output.
 bool predict(const PredictSettings& settings);
+
+// By nearest rank: the smallest of the values that at least `share` of them, in (0, 1], are not
+// above. Of two values the smaller one is the median. There must be a value.
+double quantile(std::vector<double> values, double share);
 
 }  // namespace sketchgrad::apps::xc

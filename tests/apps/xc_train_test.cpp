@@ -717,6 +717,19 @@ TEST_CASE("xc predict: data without texts is refused") {
   CHECK_THROWS_AS(predict(predict_settings, in, out), DataError);
 }
 
+TEST_CASE("quantile: by nearest rank") {
+  CHECK(quantile({7}, 0.5) == 7);
+  CHECK(quantile({7}, 0.99) == 7);
+  CHECK(quantile({9, 7}, 0.5) == 7);
+  CHECK(quantile({9, 7}, 0.51) == 9);
+  CHECK(quantile({3, 1, 2}, 0.5) == 2);
+  std::vector<double> values;
+  for (int i = 200; i >= 1; --i) values.push_back(i);
+  CHECK(quantile(values, 0.5) == 100);
+  CHECK(quantile(values, 0.99) == 198);
+  CHECK(quantile(values, 1) == 200);
+}
+
 TEST_CASE("parse_bytes: numbers with units") {
   CHECK(parse_bytes("--b", "1000000") == 1000000);
   CHECK(parse_bytes("--b", "12B") == 12);
