@@ -30,11 +30,12 @@ BagInput make_bag_input(const std::string& name, const SparseRows& x, int64_t co
                         Device device, bool with_gradient) {
   const MemoryScope scope(name);
   check_sparse_rows(name, x, columns);
-  BagInput result{columns, x.to(device), {}};
+  BagInput result{columns, x.to(name, device), {}};
   if (!with_gradient) return result;
   const TransposedRows transposed = transpose(name, x, columns);
-  result.by_column = {transposed.ids.to(device, {Category::index, "embedding_bag.ids"}),
-                      transposed.rows.to(device)};
+  const std::string by_column = name + ".by_column";
+  result.by_column = {transposed.ids.to(device, {Category::index, by_column + ".ids"}),
+                      transposed.rows.to(by_column, device)};
   return result;
 }
 

@@ -173,7 +173,7 @@ Variable MultiLabelOutput::loss(Tape& tape, const Variable& x, const SparseRows&
   const double scale = share_of_mean(softmax ? count_labelled(labels) : tokens);
 
   const Device device = x.value.device();
-  SparseRows there = labels.to(device);
+  SparseRows there = labels.to(name_ + ".labels", device);
   if (softmax) {
     there.values = shares_of_labels(name_, labels).to(device, {Category::index, name_ + ".shares"});
   }

@@ -14,10 +14,12 @@ Tensor index_array(const std::string& name, const char* what, int64_t count) {
 
 }  // namespace
 
-SparseRows SparseRows::to(Device device) const {
-  const Purpose purpose{Category::index, "sparse_rows"};
-  return {begin.to(device, purpose), columns.to(device, purpose),
-          values.defined() ? values.to(device, purpose) : Tensor()};
+SparseRows SparseRows::to(const std::string& name, Device device) const {
+  const auto copy = [&](const Tensor& array, const char* what) {
+    return array.to(device, {Category::index, name + what});
+  };
+  return {copy(begin, ".begin"), copy(columns, ".columns"),
+          values.defined() ? copy(values, ".values") : Tensor()};
 }
 
 kernels::CsrMatrix SparseRows::csr() const {

@@ -16,8 +16,9 @@ struct SparseRows {
   int64_t rows() const { return begin.numel() - 1; }
   int64_t entries() const { return columns.numel(); }
   Device device() const { return begin.device(); }
-  // The matrix itself where it is on `device` already, else a copy.
-  SparseRows to(Device) const;
+  // The matrix itself where it is on `device` already, else a copy, of arrays `name`.begin,
+  // .columns and .values.
+  SparseRows to(const std::string& name, Device device) const;
   kernels::CsrMatrix csr() const;
 };
 

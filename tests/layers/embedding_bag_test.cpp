@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "sketchgrad/framework/grad_check.h"
@@ -136,6 +138,16 @@ TEST_CASE("embedding bag: several of one input give what each alone does, from o
     other.backward(weighted_sum(other, z, weights));
     tape.backward(weighted_sum(tape, y, weights));
     CHECK(same_bits(full_gradient(shared->weight()), full_gradient(alone->weight())));
+  }
+  if (kTestDevice != kCpu) {
+    // Copies have the input's name.
+    std::set<std::string> names;
+    for (const LiveBlock& block : allocator(kTestDevice).live_blocks()) names.insert(block.name);
+    for (const char* what : {"begin", "columns", "values", "by_column.ids", "by_column.begin",
+                             "by_column.columns", "by_column.values"}) {
+      CAPTURE(what);
+      CHECK(names.contains(std::string("bags.") + what));
+    }
   }
   const BagInput forward_only = make_bag_input("bags", x, 11, kTestDevice, false);
   const auto bag = make(1);
