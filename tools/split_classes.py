@@ -2,9 +2,10 @@
 """Makes train.tsv and test.tsv for `xc` from lines `text TAB label [TAB label]...`.
 
 Classes with more than MAX rows (placeholders, spam) are dropped, and rows without any other class.
-Of the rest, rows are held out by a hash of the line, so a line is in the same file whatever else the
-input holds. A row is only held out if each of its classes has at least MIN rows and keeps one in
-train.tsv, so that a test asks for nothing that training could not know.
+Of the rest, PERCENT are chosen by a hash of the row's text and remaining classes, and by nothing
+else. A chosen row is held out only if each of its classes has at least MIN rows and keeps one in
+train.tsv, so that a test asks for nothing that training could not know. So when other rows come, go
+or change places, a row can change files only where this, or which of its classes are dropped, does.
 
 The input is read twice. What is held is an entry a class, about 100 bytes and its name."""
 import argparse

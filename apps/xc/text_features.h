@@ -12,9 +12,8 @@ namespace sketchgrad::apps::xc {
 // and one of its end, hashed to [0, feature_dim) with a seed of their own each.
 //
 // A word is a run of ASCII letters and digits and of bytes of other alphabets (0x80 and more), with
-// an
-// @ before it where there is one ("@scope/my-name" is "@scope", "my" and "name"). ASCII letters are
-// taken as small ones.
+// an @ before it where there is one ("@scope/my-name" is "@scope", "my" and "name"). ASCII letters
+// are taken as small ones.
 class TextFeatures {
  public:
   // Throws InvalidArgument unless the settings are of text.

@@ -88,6 +88,8 @@ def make_batch(examples, rows, buckets):
     features, begin, weights, targets = [], [], [], []
     for i in rows:
         labels, ids = examples.row(i)
+        if not labels:
+            continue  # nothing to learn
         counts = {}
         for feature in ids:
             counts[feature] = counts.get(feature, 0) + 1
