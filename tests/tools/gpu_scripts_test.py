@@ -283,7 +283,7 @@ class Bundle(GpuScriptTest):
                          set(os.listdir(self.output)))
         self.assertEqual(["gpu_a"], os.listdir(self.output / "tests"))
         self.assertTrue((self.output / "apps/lm").is_file())
-        self.assertEqual({"torch_lm.py", "torch_kernels.py"},
+        self.assertEqual({"torch_lm.py", "torch_kernels.py", "torch_xc.py"},
                          set(os.listdir(self.output / "tools/peers")))
         self.assertIn("lstm.json", os.listdir(self.output / "golden"))
         ran = self.call(self.output / "run.sh", "--results", self.results)
