@@ -145,14 +145,15 @@ kernels::CsrMatrix rows_of(const kernels::CsrMatrix& labels, IndexRange tokens) 
   return {tokens.count, labels.begin + tokens.begin, labels.columns, labels.values};
 }
 
-int64_t count_labelled(const SparseRows& labels) {
+}  // namespace
+
+int64_t rows_of_mean(MultiLabelLoss loss, const SparseRows& labels) {
+  if (loss == MultiLabelLoss::sigmoid) return labels.rows();
   int64_t count = 0;
   const int32_t* const begin = labels.begin.data<int32_t>();
   for (int64_t t = 0; t < labels.rows(); ++t) count += begin[t] < begin[t + 1] ? 1 : 0;
   return count;
 }
-
-}  // namespace
 
 MultiLabelOutput::MultiLabelOutput(const std::string& name, const MultiLabelOptions& options,
                                    Rng& rng, Device device)
@@ -170,7 +171,7 @@ Variable MultiLabelOutput::loss(Tape& tape, const Variable& x, const SparseRows&
   check(labels.rows() == tokens, "[{}] labels of {} tokens for {}", name_, labels.rows(), tokens);
   check(!labels.values.defined(), "[{}] labels must have no values", name_);
   const bool softmax = options_.loss == MultiLabelLoss::softmax;
-  const double scale = share_of_mean(softmax ? count_labelled(labels) : tokens);
+  const double scale = share_of_mean(rows_of_mean(options_.loss, labels));
 
   const Device device = x.value.device();
   SparseRows there = labels.to(name_ + ".labels", device);

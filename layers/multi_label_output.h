@@ -23,6 +23,9 @@ struct MultiLabelOptions {
   int64_t chunk_bytes = int64_t{24} << 20;
 };
 
+// The number of tokens that the mean of such a loss is over: those with labels, or all.
+int64_t rows_of_mean(MultiLabelLoss loss, const SparseRows& labels);
+
 // A linear layer over classes with a loss against any number of labels a token. Forward and
 // backward are one pass over chunks of logits, so tokens x classes never exists in full.
 class MultiLabelOutput : public Module {

@@ -82,7 +82,7 @@ void RankingMetrics::add_propensity_scores(std::span<const int32_t> predictions,
 }
 
 nlohmann::json RankingMetrics::json() const {
-  nlohmann::json result = {{"rows", rows_}, {"rows_without_labels", rows_without_labels_}};
+  nlohmann::json result = {{"ranked_rows", rows_}, {"rows_without_labels", rows_without_labels_}};
   const auto add = [&](const std::string& name, const std::array<int64_t, 3>& depths,
                        const auto& value) {
     for (size_t i = 0; i < depths.size(); ++i) {

@@ -58,8 +58,8 @@ class RankingMetrics {
   void add(std::span<const int32_t> predictions, std::span<const int32_t> labels);
   int64_t rows() const { return rows_; }
   int64_t rows_without_labels() const { return rows_without_labels_; }
-  // "rows", "rows_without_labels", and the metrics; null without rows. A depth beyond the shortest
-  // list of predictions is left out, since it would be another metric under its name.
+  // "ranked_rows", "rows_without_labels", and the metrics; null without rows. A depth beyond the
+  // shortest list of predictions is left out, since it would be another metric under its name.
   nlohmann::json json() const;
 
  private:

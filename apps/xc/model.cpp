@@ -126,11 +126,9 @@ Variable Classifier::loss(Tape& tape, const SparseRows& x, const SparseRows& lab
 }
 
 int64_t Classifier::rows_of_mean(const SparseRows& labels) const {
-  if (mach_ && options_.meta_loss == "sigmoid") return labels.rows();
-  const int32_t* const begin = labels.begin.data<int32_t>();
-  int64_t labelled = 0;
-  for (int64_t r = 0; r < labels.rows(); ++r) labelled += begin[r] < begin[r + 1] ? 1 : 0;
-  return labelled;
+  // A softmax over all classes is of one label of each row that has any.
+  return sketchgrad::rows_of_mean(
+      mach_ ? parse_meta_loss(options_.meta_loss) : MultiLabelLoss::softmax, labels);
 }
 
 Prediction Classifier::predict(const SparseRows& x, const Ranking& ranking) {

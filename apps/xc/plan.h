@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "sketchgrad/apps/xc/examples.h"
+#include "sketchgrad/apps/xc/data.h"
 #include "sketchgrad/apps/xc/settings.h"
 
 // The memory of a whole run on the CPU, from sizes alone: nothing of it is allocated.
@@ -23,8 +23,7 @@ struct RunShape {
   BatchShape validation;
   BatchShape ranking;
 };
-RunShape run_shape(const TrainSettings& settings, const Examples& train, const Examples& test,
-                   int64_t rows);
+RunShape run_shape(const TrainSettings& settings, const Data& data, int64_t rows);
 
 // Bytes at the peak of a run, by what they are for.
 struct PlannedMemory {
@@ -50,7 +49,7 @@ PlannedMemory plan_memory(const TrainSettings& settings, const ClassifierOptions
 // The largest multiple of 8 rows, at most all, whose plan is within the budget. Throws
 // InvalidArgument naming what the smallest batch takes where that is more.
 int64_t largest_batch(const TrainSettings& settings, const ClassifierOptions& model,
-                      const Examples& train, const Examples& test, int64_t budget);
+                      const Data& data, int64_t budget);
 
 // A table of all ways to train the repetitions, for people.
 std::string format_plans(const TrainSettings& settings, const ClassifierOptions& model,

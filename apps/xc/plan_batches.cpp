@@ -48,26 +48,25 @@ BatchShape evaluation_shape(const TrainSettings& settings, const Examples& test,
 
 }  // namespace
 
-RunShape run_shape(const TrainSettings& settings, const Examples& train, const Examples& test,
-                   int64_t rows) {
-  const Shuffle order(train.rows(), order_key(settings.run.seed, /*epoch=*/1));
-  return {.step = batch_shape(train, rows, order),
-          .validation = evaluation_shape(settings, test, settings.valid_limit),
-          .ranking = evaluation_shape(settings, test, settings.evaluation.limit)};
+RunShape run_shape(const TrainSettings& settings, const Data& data, int64_t rows) {
+  const Shuffle order(data.train.rows(), order_key(settings.run.seed, /*epoch=*/1));
+  return {.step = batch_shape(data.train, rows, order),
+          .validation = evaluation_shape(settings, data.valid, settings.valid_limit),
+          .ranking = evaluation_shape(settings, data.test, settings.evaluation.limit)};
 }
 
 int64_t largest_batch(const TrainSettings& settings, const ClassifierOptions& model,
-                      const Examples& train, const Examples& test, int64_t budget) {
+                      const Data& data, int64_t budget) {
   constexpr int64_t kStep = 8;
   const auto total = [&](int64_t steps) {
-    return plan_memory(settings, model, run_shape(settings, train, test, steps * kStep)).total();
+    return plan_memory(settings, model, run_shape(settings, data, steps * kStep)).total();
   };
   const int64_t least = total(1);
   check(least <= budget,
         "--memory-budget: {} is less than the {} bytes that a run with batches of {} rows takes",
         budget, least, kStep);
   // Growth first: a batch that is far too large takes long to look at.
-  int64_t fits = 1, too_many = std::max<int64_t>(train.rows() / kStep, 1) + 1;
+  int64_t fits = 1, too_many = std::max<int64_t>(data.train.rows() / kStep, 1) + 1;
   for (int64_t guess = 2; guess < too_many; guess *= 2) {
     if (total(guess) <= budget) {
       fits = guess;

@@ -89,8 +89,7 @@ void add_length_options(CLI::App& command, TrainSettings& settings) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command
-      .add_option("--valid-limit", settings.valid_limit,
-                  "rows of the test set whose loss is taken during training; 0: all")
+      .add_option("--valid-limit", settings.valid_limit, "rows of it whose loss is taken; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
 }
@@ -154,9 +153,11 @@ void add_options(CLI::App& command, TrainSettings& settings) {
   command.add_option("--data", settings.data, "prepared training set (xc prepare)")->required();
   command
       .add_option("--test", settings.test,
-                  "test set, prepared --like it: its loss is taken each epoch, its rows are ranked "
-                  "at the end")
+                  "test set, prepared --like it: its rows are ranked at the end")
       ->required();
+  command.add_option("--valid", settings.valid,
+                     "set, prepared --like it, whose loss is taken each epoch; it decides "
+                     "best.safetensors and the plateau schedule [the test set]");
   add_model_options(command, settings);
   add_length_options(command, settings);
   add_options(command, settings.evaluation);

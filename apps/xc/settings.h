@@ -33,6 +33,7 @@ void add_options(CLI::App& command, EvaluationSettings& settings);
 // What `xc train` is told.
 struct TrainSettings {
   std::string data;
+  std::string valid;  // empty: the test set
   std::string test;
   ClassifierOptions model;  // its sizes of input and classes come from the data
   int32_t repetitions = 4;

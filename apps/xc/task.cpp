@@ -58,7 +58,7 @@ void check_validation_rows(const Examples& examples, int64_t limit, int64_t batc
     if (known_labels_of(part).entries() > 0) return;
   }
   throw InvalidArgument(fmt::format(
-      "--test: none of its first {} rows has a class of the training set, so that there "
+      "--valid: none of its first {} rows has a class of the training set, so that there "
       "is nothing to validate with; see --valid-limit",
       rows));
 }

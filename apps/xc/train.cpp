@@ -14,6 +14,7 @@
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/training_run.h"
+#include "sketchgrad/apps/xc/data.h"
 #include "sketchgrad/apps/xc/evaluate.h"
 #include "sketchgrad/apps/xc/merge.h"
 #include "sketchgrad/apps/xc/plan.h"
@@ -27,19 +28,6 @@ using nlohmann::json;
 
 void say(const std::string& line) { print_line(stderr, "xc: " + line); }
 
-struct Data {
-  Examples train;
-  Examples test;
-};
-
-Data open_data(const TrainSettings& settings) {
-  Data data{Examples::open(settings.data), Examples::open(settings.test)};
-  check(data.train.classes_checksum() == data.test.classes_checksum(),
-        "--test: {} has other classes or features than {}; prepare it with --like {}",
-        settings.test, settings.data, settings.data);
-  return data;
-}
-
 // Log-uniform samples are of classes in order of falling frequency, as those with names are.
 void check_sampling(const SoftmaxOptions& options) {
   check(
@@ -48,8 +36,7 @@ void check_sampling(const SoftmaxOptions& options) {
       "not be in: take unigram");
   check(options.softmax != "lsh" || options.lsh_tail == 0,
         "--lsh-tail samples classes in order of frequency, which ids of the xc format need not be "
-        "in: "
-        "it must be 0");
+        "in: it must be 0");
 }
 
 ClassifierOptions model_options(const TrainSettings& settings, const Examples& train) {
@@ -63,7 +50,7 @@ ClassifierOptions model_options(const TrainSettings& settings, const Examples& t
 int64_t rows_of_batch(const TrainSettings& settings, const ClassifierOptions& model,
                       const Data& data) {
   if (settings.batch == "auto") {
-    const int64_t rows = largest_batch(settings, model, data.train, data.test,
+    const int64_t rows = largest_batch(settings, model, data,
                                        parse_bytes("--memory-budget", settings.memory_budget));
     say(fmt::format("batch of {} rows", rows));
     return rows;
@@ -110,7 +97,7 @@ struct Training {
 json Training::identity(const ClassifierOptions& options) const {
   json result = identity_of(settings, options, rows);
   result["data_checksum"] = ContentHash().add(data.train.checksum()).text();
-  result["test_checksum"] = ContentHash().add(data.test.checksum()).text();
+  result["valid_checksum"] = ContentHash().add(data.valid.checksum()).text();
   return result;
 }
 
@@ -130,7 +117,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   Classifier model(options, device, std::move(counts));
   Optimizer optimizer = make_optimizer(settings.optimizer, files.seed);
   add_parameters(optimizer, model, settings);
-  ClassificationTask task(model, data.train, data.test,
+  ClassificationTask task(model, data.train, data.valid,
                           {.batch = rows,
                            .eval_batch = settings.evaluation.batch,
                            .valid_limit = settings.valid_limit,
@@ -165,6 +152,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
 json settings_report(const TrainSettings& settings, const ClassifierOptions& model, int64_t rows) {
   json report = identity_of(settings, model, rows);
   report.update({{"data", settings.data},
+                 {"valid", settings.valid},
                  {"test", settings.test},
                  {"order", settings.order},
                  {"device", settings.run.compute.device},
@@ -254,7 +242,7 @@ std::string plan(const TrainSettings& settings) {
   const ClassifierOptions model = model_options(settings, data.train);
   check_settings(settings.evaluation, model, data.test);
   const int64_t rows = rows_of_batch(settings, model, data);
-  return format_plans(settings, model, run_shape(settings, data.train, data.test, rows));
+  return format_plans(settings, model, run_shape(settings, data, rows));
 }
 
 TrainOutcome train(const TrainSettings& settings) {

@@ -46,7 +46,7 @@ TEST_CASE("xc metrics: precision and recall by hand") {
   // A single label, at the second place, which is less than k.
   metrics.add(predictions({50, 3}), Ids{3});
   const nlohmann::json json = metrics.json();
-  CHECK(json.at("rows") == 2);
+  CHECK(json.at("ranked_rows") == 2);
   CHECK(json.at("rows_without_labels") == 0);
   CHECK(json.at("precision_at_1") == doctest::Approx((1.0 + 0.0) / 2));
   CHECK(json.at("precision_at_3") == doctest::Approx((2.0 / 3 + 1.0 / 3) / 2));

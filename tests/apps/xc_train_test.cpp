@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/xc/data.h"
 #include "sketchgrad/apps/xc/evaluate.h"
 #include "sketchgrad/apps/xc/merge.h"
 #include "sketchgrad/apps/xc/plan.h"
@@ -398,6 +399,27 @@ TEST_CASE("merge: what does not go together is refused") {
   CHECK(refusal_of(good).empty());
 }
 
+TEST_CASE("xc train: another set may be that of validations") {
+  Fixture fixture;
+  TrainSettings settings = fixture.settings;
+  settings.steps = 3;
+  const std::string other =
+      fixture.prepared("valid", Texts(kTestRows + 5, 9, true).tsv, settings.data);
+  settings.valid = other;
+  const nlohmann::json report = fixture.run(settings);
+  CHECK(report["rows_without_labels"].get<int64_t>() + report["ranked_rows"].get<int64_t>() ==
+        kTestRows);
+  settings.valid.clear();
+  const nlohmann::json by_test = fixture.run(settings);
+  settings.test = other;
+  const nlohmann::json by_other = fixture.run(settings);
+  CHECK(report["validations"] == by_other["validations"]);
+  CHECK(report["validations"] != by_test["validations"]);
+  CHECK(report["recall_at_10"] == by_test["recall_at_10"]);
+  settings.valid = fixture.prepared("valid2", fixture.test_texts.tsv);
+  CHECK_THROWS_WITH_AS(fixture.run(settings), doctest::Contains("--valid: "), InvalidArgument);
+}
+
 TEST_CASE("xc train: classes of the xc format need not be in order of frequency") {
   Fixture fixture;
   std::string rows = "40 8 6\n";
@@ -481,7 +503,7 @@ TEST_CASE("xc train: what does not go together is refused, and so is another run
   check_refused("model", [](TrainSettings& s) { s.model.model = "full"; });
   check_refused("beta1", [](TrainSettings& s) { s.optimizer.beta1 = 0.5; });
   check_refused("moment2", [](TrainSettings& s) { s.optimizer.moment2 = "sketch:0.5"; });
-  check_refused("test_checksum", [&](TrainSettings& s) {
+  check_refused("valid_checksum", [&](TrainSettings& s) {
     s.test = fixture.prepared("test3", Texts(kTestRows, 9, true).tsv, s.data);
   });
   check_refused("--batch", [](TrainSettings& s) { s.batch = "many"; });
@@ -590,7 +612,7 @@ TEST_CASE("xc: ranking by the best buckets finds all where all buckets are among
   CHECK(sampled->at("sampled").at("sampled_recall_at_1").get<double>() >
         sampled->at("recall_at_1").get<double>());
   settings.limit = 10;
-  CHECK(evaluate(trained.model, test, settings)->at("rows").get<int64_t>() == 10);
+  CHECK(evaluate(trained.model, test, settings)->at("ranked_rows").get<int64_t>() == 10);
   settings.ranking.best_buckets = 41;
   CHECK_THROWS_WITH_AS(evaluate(trained.model, test, settings), doctest::Contains("41 of 40"),
                        InvalidArgument);
@@ -869,10 +891,8 @@ void check_plan(const Fixture& fixture, const std::string& name, TrainSettings s
                 const std::string& moment) {
   if (settings.order == "one-by-one") settings.run.checkpoint = fixture.folder / name;
   const ClassifierOptions model = fixture.model_of(settings);
-  const PlannedMemory plan =
-      plan_memory(settings, model,
-                  run_shape(settings, Examples::open(settings.data), Examples::open(settings.test),
-                            std::stoll(settings.batch)));
+  const PlannedMemory plan = plan_memory(
+      settings, model, run_shape(settings, open_data(settings), std::stoll(settings.batch)));
   const nlohmann::json report = fixture.run(settings);
   CAPTURE(name);
   CAPTURE(plan.moment);
@@ -925,26 +945,25 @@ TEST_CASE("xc plan: so many classes that a search has tables") {
 
 TEST_CASE("xc plan: the largest batch keeps to the budget") {
   Fixture fixture;
-  const Examples train_set = Examples::open(fixture.settings.data);
-  const Examples test_set = Examples::open(fixture.settings.test);
+  const Data sets = open_data(fixture.settings);
   for (const std::string order : {"together", "one-by-one"}) {
     TrainSettings settings = plan_settings(fixture);
     settings.order = order;
     settings.run.checkpoint = fixture.folder / order;
     const ClassifierOptions model = fixture.model_of(settings);
     const auto total = [&](int64_t rows) {
-      return plan_memory(settings, model, run_shape(settings, train_set, test_set, rows)).total();
+      return plan_memory(settings, model, run_shape(settings, sets, rows)).total();
     };
     for (const int64_t rows : {8, 100, 777}) {
       const int64_t budget = total(rows);
-      const int64_t batch = largest_batch(settings, model, train_set, test_set, budget);
+      const int64_t batch = largest_batch(settings, model, sets, budget);
       CHECK(batch % 8 == 0);
       CHECK(total(batch) <= budget);
       CHECK(total(batch + 8) > budget);
     }
-    CHECK(largest_batch(settings, model, train_set, test_set, int64_t{1} << 40) == kRows);
+    CHECK(largest_batch(settings, model, sets, int64_t{1} << 40) == kRows);
     CHECK_THROWS_WITH_AS(
-        largest_batch(settings, model, train_set, test_set, total(8) - 1),
+        largest_batch(settings, model, sets, total(8) - 1),
         doctest::Contains(
             (std::to_string(total(8)) + " bytes that a run with batches of 8").c_str()),
         InvalidArgument);
