@@ -41,7 +41,7 @@ class Search {
 
   void run() {
     const int64_t classes = scorer_.map().classes();
-    int64_t seen = std::min(classes, std::max(kFirstRound, kFirstRoundOfK * k_));
+    int64_t seen = std::min(classes, mach_first_round(k_));
     score_first(seen);
     if (seen == classes) return;
     MachFilter filter(scorer_, queries_);
@@ -147,6 +147,8 @@ TopK empty_top_k(const std::string& name, const MachScorer& scorer, int64_t k) {
   return {Tensor::empty(shape, {Category::data, "mach.top_k.ids"}, DType::int32),
           Tensor::empty(shape, {Category::data, "mach.top_k.scores"})};
 }
+
+int64_t mach_first_round(int64_t k) { return std::max(kFirstRound, kFirstRoundOfK * k); }
 
 void search_all_classes(const MachScorer& scorer, std::span<const int32_t> queries,
                         const TopK& result) {

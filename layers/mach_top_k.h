@@ -27,6 +27,9 @@ Tensor mach_scores(const MachMap& map, const std::vector<Tensor>& meta, const Te
 // What the searches share. Room for the result; throws, beginning with "[name]", for a k that does
 // not fit.
 TopK empty_top_k(const std::string& name, const MachScorer& scorer, int64_t k);
+// Classes that a search over all scores without a filter, where there are as many: it takes memory
+// for one only beyond.
+int64_t mach_first_round(int64_t k);
 // Of these queries alone: writes their rows of `result`.
 void search_all_classes(const MachScorer& scorer, std::span<const int32_t> queries,
                         const TopK& result);

@@ -46,8 +46,20 @@ std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
   return folder;
 }
 
+void add_parameters(Optimizer& optimizer, const Module& model,
+                    const std::vector<Parameter*>& tables, const OptimizerOptions& options) {
+  const Moments moments = table_moments(options);
+  for (Parameter* parameter : model.parameters()) {
+    if (std::find(tables.begin(), tables.end(), parameter) != tables.end()) {
+      optimizer.add(*parameter, moments);
+    } else {
+      optimizer.add(*parameter);
+    }
+  }
+}
+
 TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double learning_rate,
-                               Device device) {
+                               Device device, std::chrono::steady_clock::time_point start) {
   return {.total_steps = steps,
           .learning_rate = learning_rate,
           .clip = run.clip,
@@ -56,7 +68,8 @@ TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double lear
           .log_every = run.log_every,
           // On the CPU nothing is waited for.
           .read_every = device == kCpu ? 1 : std::min(run.log_every, kReadEvery),
-          .device = device};
+          .device = device,
+          .start = start};
 }
 
 void reset_peaks(Device device) {

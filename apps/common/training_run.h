@@ -2,8 +2,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/options.h"
@@ -18,9 +20,14 @@ void check_files(const RunOptions& run);
 // the run is not to go on from one.
 std::optional<CheckpointFolder> open_folder(const RunOptions& run);
 
-// Of RunOptions, and of the device of the model.
+// Adds all parameters of the model: those among `tables` with the memories that the options mean,
+// the others with the optimizer's own.
+void add_parameters(Optimizer& optimizer, const Module& model,
+                    const std::vector<Parameter*>& tables, const OptimizerOptions& options);
+
+// Of RunOptions, of the device of the model, and of when the program began.
 TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double learning_rate,
-                               Device device);
+                               Device device, std::chrono::steady_clock::time_point start);
 
 // So that what went before does not stand in the peaks of training.
 void reset_peaks(Device device);

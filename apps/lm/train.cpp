@@ -87,20 +87,11 @@ void choose_softmax(TrainSettings& settings, const std::vector<int64_t>& counts,
   say(fmt::format("cutoffs {}", fmt::join(model.softmax.cutoffs, ",")));
 }
 
-void add_parameters(Optimizer& optimizer, LanguageModel& model, const TrainSettings& settings) {
-  const Parameter* embedding = &model.embedding_table();
-  const std::vector<Parameter*> output = model.output_tables();
-  const Moments moments = table_moments(settings.optimizer);
-  for (Parameter* parameter : model.parameters()) {
-    const bool of_output = std::find(output.begin(), output.end(), parameter) != output.end();
-    const bool sketched = (parameter == embedding && settings.sketch_tables != "output") ||
-                          (of_output && settings.sketch_tables != "embedding");
-    if (sketched) {
-      optimizer.add(*parameter, moments);
-    } else {
-      optimizer.add(*parameter);
-    }
-  }
+std::vector<Parameter*> sketched_tables(LanguageModel& model, const std::string& which) {
+  std::vector<Parameter*> tables;
+  if (which != "embedding") tables = model.output_tables();
+  if (which != "output") tables.push_back(&model.embedding_table());
+  return tables;
 }
 
 json identity(const TrainSettings& settings, const Texts& texts,
@@ -187,18 +178,18 @@ TrainOutcome train(TrainSettings settings) {
   const auto schedule = parse_schedule(settings.run.schedule, steps);
   LanguageModel model(options, settings.run.seed, device, std::move(counts));
   Optimizer optimizer = make_optimizer(settings.optimizer, settings.run.seed);
-  add_parameters(optimizer, model, settings);
+  add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),
+                 settings.optimizer);
 
   LanguageModelTask task(model, texts.train.vocabulary, train_batches,
                          ColumnBatches(texts.valid, settings.eval_batch, settings.bptt,
                                        /*limit=*/settings.valid_limit),
                          identity(settings, texts, options));
   MetricsLog metrics;
-  TrainerOptions options_of_trainer =
-      trainer_options(settings.run, steps, *settings.optimizer.learning_rate, device);
-  options_of_trainer.start = start;
-  Trainer trainer(task, optimizer, *schedule, options_of_trainer, metrics,
-                  folder ? &*folder : nullptr);
+  Trainer trainer(
+      task, optimizer, *schedule,
+      trainer_options(settings.run, steps, *settings.optimizer.learning_rate, device, start),
+      metrics, folder ? &*folder : nullptr);
   if (resuming) resume(trainer, *folder, settings.run, steps, device, say);
   // It empties the file, so only where nothing of the above has failed.
   metrics = open_metrics(settings.run, resuming, trainer);

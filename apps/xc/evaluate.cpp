@@ -22,9 +22,6 @@ namespace {
 
 using nlohmann::json;
 
-// The deepest recall.
-constexpr int64_t kRanked = 100;
-
 std::span<const int32_t> row_of(const Tensor& matrix, int64_t row) {
   const int64_t n = matrix.size(1);
   return {matrix.data<int32_t>() + row * n, static_cast<size_t>(n)};

@@ -19,6 +19,9 @@ void check_ranking(const RankingSettings& settings, const ClassifierOptions& mod
 void check_settings(const EvaluationSettings& settings, const ClassifierOptions& model,
                     const Examples& examples);
 
+// Classes of a row's ranking, where there are as many: the deepest recall asks for them.
+inline constexpr int64_t kRanked = 100;
+
 // Ranks classes for the first rows of the examples. The metrics of metrics.h and, where asked for,
 // of sampled_protocol.h; and "ranked_rows_per_second". Nothing where StopSignal::requested() ended
 // it early. The model is left in evaluation mode.

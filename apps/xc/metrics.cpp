@@ -12,13 +12,9 @@
 
 namespace sketchgrad::apps::xc {
 
-namespace {
-
 bool is_label(int32_t prediction, std::span<const int32_t> labels) {
   return prediction >= 0 && std::find(labels.begin(), labels.end(), prediction) != labels.end();
 }
-
-}  // namespace
 
 Propensities::Propensities(const Tensor& counts, int64_t rows, const PropensityOptions& options)
     : counts_(counts), options_(options) {

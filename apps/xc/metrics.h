@@ -79,6 +79,9 @@ class RankingMetrics {
   std::array<double, 3> best_psp_{};
 };
 
+// Whether a prediction, which may be -1 for none, is among the labels.
+bool is_label(int32_t prediction, std::span<const int32_t> labels);
+
 // How many of the first `depth` predictions are labels.
 int64_t count_hits(std::span<const int32_t> predictions, int64_t depth,
                    std::span<const int32_t> labels);

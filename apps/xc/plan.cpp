@@ -6,8 +6,11 @@
 #include <variant>
 #include <vector>
 
+#include "sketchgrad/apps/xc/evaluate.h"
 #include "sketchgrad/kernels/gemm.h"
+#include "sketchgrad/layers/best_list.h"
 #include "sketchgrad/layers/mach_filter.h"
+#include "sketchgrad/layers/mach_top_k.h"
 #include "sketchgrad/layers/multi_label_output.h"
 #include "sketchgrad/layers/softmax_chunks.h"
 #include "sketchgrad/optim/sketch_memory.h"
@@ -18,10 +21,7 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kInt = sizeof(int32_t);
-constexpr int64_t kRanked = 100;       // classes of an answer, at most (evaluate.cpp)
-constexpr int64_t kScored = 8;         // bytes of a score with its id
-constexpr int64_t kSearched = 64;      // queries of a search at a time
-constexpr int64_t kFirstRound = 4096;  // classes that a search scores without a filter
+constexpr int64_t kScored = sizeof(Scored);
 
 int64_t divide_up(int64_t size, int64_t part) { return (size + part - 1) / part; }
 
@@ -325,10 +325,10 @@ class Planner {
     offer(predicting, "ranking: probabilities of buckets");
 
     moment.data += answers * kScored;
-    const int64_t queries = std::min(kSearched, batch.rows);
+    const int64_t queries = std::min(MachFilter::kMostLanes, batch.rows);
     const int64_t ranked = std::min(kRanked, model_.classes);
     PlannedMemory searching = moment;
-    const int64_t all_classes = model_.classes > std::max(kFirstRound, 4 * ranked)
+    const int64_t all_classes = model_.classes > mach_first_round(ranked)
                                     ? MachFilter::table_bytes(heads_, outputs_, queries)
                                     : 0;
     searching.workspace = queries * ranked * kScored;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "sketchgrad/apps/common/shuffle.h"
+#include "sketchgrad/apps/xc/metrics.h"
 #include "sketchgrad/kernels/for_each.h"
 
 namespace sketchgrad::apps::xc {
@@ -15,10 +16,6 @@ namespace {
 // Samples are other draws than those of the model and of the order of rows, which have the same
 // seed.
 constexpr uint64_t kCandidateSeed = 0x63616e646964;
-
-bool contains(std::span<const int32_t> labels, int32_t id) {
-  return std::find(labels.begin(), labels.end(), id) != labels.end();
-}
 
 int64_t count_known(std::span<const int32_t> labels) {
   return std::count_if(labels.begin(), labels.end(), [](int32_t label) { return label >= 0; });
@@ -66,7 +63,7 @@ int64_t SampledProtocol::candidates(int64_t row, std::span<const int32_t> labels
                       {options_.seed ^ kCandidateSeed, static_cast<uint64_t>(row)});
   for (int64_t position = 0; end - out.begin() < total; ++position) {
     const auto id = static_cast<int32_t>(order(position));
-    if (!contains(labels, id)) *end++ = id;
+    if (!is_label(id, labels)) *end++ = id;
   }
   return total;
 }
@@ -99,7 +96,7 @@ void SampledProtocol::add(std::span<const int32_t> ids, std::span<const float> s
   ++rows_;
   std::array<int64_t, kDepths.size()> hits{};
   for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || !contains(labels, ids[i])) continue;
+    if (!is_label(ids[i], labels)) continue;
     const int64_t before = count_better(ids, scores, i);
     for (size_t d = 0; d < kDepths.size(); ++d) hits[d] += before < kDepths[d] ? 1 : 0;
   }

@@ -63,21 +63,14 @@ int64_t rows_of_batch(const TrainSettings& settings, const ClassifierOptions& mo
   return rows;
 }
 
-void add_parameters(Optimizer& optimizer, Classifier& model, const TrainSettings& settings) {
-  const auto among = [](const std::vector<Parameter*>& tables, const Parameter* parameter) {
-    return std::find(tables.begin(), tables.end(), parameter) != tables.end();
-  };
-  const std::vector<Parameter*> inputs = model.input_tables(), outputs = model.output_tables();
-  const Moments moments = table_moments(settings.optimizer);
-  for (Parameter* parameter : model.parameters()) {
-    const bool sketched = (among(inputs, parameter) && settings.sketch_tables != "output") ||
-                          (among(outputs, parameter) && settings.sketch_tables != "input");
-    if (sketched) {
-      optimizer.add(*parameter, moments);
-    } else {
-      optimizer.add(*parameter);
-    }
+std::vector<Parameter*> sketched_tables(Classifier& model, const std::string& which) {
+  std::vector<Parameter*> tables;
+  if (which != "input") tables = model.output_tables();
+  if (which != "output") {
+    const std::vector<Parameter*> inputs = model.input_tables();
+    tables.insert(tables.end(), inputs.begin(), inputs.end());
   }
+  return tables;
 }
 
 // One training of one model, which is all of a run or one of its repetitions.
@@ -116,7 +109,8 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   }
   Classifier model(options, device, std::move(counts));
   Optimizer optimizer = make_optimizer(settings.optimizer, files.seed);
-  add_parameters(optimizer, model, settings);
+  add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),
+                 settings.optimizer);
   ClassificationTask task(model, data.train, data.valid,
                           {.batch = rows,
                            .eval_batch = settings.evaluation.batch,
@@ -128,11 +122,9 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
       settings.steps > 0 ? settings.steps : settings.epochs * task.steps_per_epoch();
   const auto schedule = parse_schedule(files.schedule, steps);
   MetricsLog metrics;
-  TrainerOptions trainer_settings =
-      trainer_options(files, steps, *settings.optimizer.learning_rate, device);
-  trainer_settings.start = start;
-  Trainer trainer(task, optimizer, *schedule, trainer_settings, metrics,
-                  folder ? &*folder : nullptr);
+  Trainer trainer(task, optimizer, *schedule,
+                  trainer_options(files, steps, *settings.optimizer.learning_rate, device, start),
+                  metrics, folder ? &*folder : nullptr);
   if (resuming) resume(trainer, *folder, files, steps, device, say);
   // It empties the file, so only where nothing of the above has failed.
   metrics = open_metrics(files, resuming, trainer);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <lzma.h>
+#include <nlohmann/json.hpp>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -105,6 +106,13 @@ inline bool same_bits(const StateDict& a, const StateDict& b) {
     if (std::memcmp(tensor.raw(), other->second.raw(), bytes) != 0) return false;
   }
   return true;
+}
+
+// What a checkpoint holds of the course of training, but for its times.
+inline nlohmann::json figures_without_times(const StateDict& state) {
+  auto figures = nlohmann::json::parse(state.text("trainer"));
+  for (const char* time : {"seconds", "elapsed_seconds"}) figures.erase(time);
+  return figures;
 }
 
 struct CommandResult {
