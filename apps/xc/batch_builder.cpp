@@ -1,7 +1,6 @@
 #include "sketchgrad/apps/xc/batch_builder.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -52,20 +51,15 @@ void BatchBuilder::copy(const RowView& row) {
 
   int32_t* features = batch_.features.data<int32_t>() + feature_;
   float* weights = batch_.weights.data<float>() + feature_;
-  int64_t squares = 0;
   int64_t n = 0;
   for_each_run(row.features, [&](int32_t feature, int64_t count) {
     features[n] = feature;
-    weights[n] = static_cast<float>(count);
-    squares += count * count;
-    ++n;
+    weights[n++] = static_cast<float>(count);
   });
-  if (row.value_bits != nullptr) {
-    if (n > 0) std::memcpy(weights, row.value_bits, static_cast<size_t>(n) * sizeof(float));
-  } else {
-    const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(squares)));
-    for (int64_t i = 0; i < n; ++i) weights[i] *= scale;
+  if (row.value_bits != nullptr && n > 0) {
+    std::memcpy(weights, row.value_bits, static_cast<size_t>(n) * sizeof(float));
   }
+  weights_.apply({features, static_cast<size_t>(n)}, weights);
   feature_ += static_cast<int32_t>(n);
   ++row_;
   batch_.feature_begin.data<int32_t>()[row_] = feature_;
@@ -77,8 +71,9 @@ Batch BatchBuilder::finish() {
   return std::move(batch_);
 }
 
-Batch batch_of(const TextFeatures& features, std::span<const std::string> texts) {
-  BatchBuilder builder;
+Batch batch_of(const TextFeatures& features, const FeatureWeights& weights,
+               std::span<const std::string> texts) {
+  BatchBuilder builder(weights);
   std::vector<int32_t> found;
   const auto view = [&](const std::string& text) {
     found.clear();

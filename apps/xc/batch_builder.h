@@ -17,6 +17,7 @@ struct RowView {
 // Makes a batch of rows that are shown twice: first counted, then copied.
 class BatchBuilder {
  public:
+  explicit BatchBuilder(const FeatureWeights& weights) : weights_(weights) {}
   void count(const RowView& row);
   // After all were counted.
   void begin_copies();
@@ -24,6 +25,7 @@ class BatchBuilder {
   Batch finish();
 
  private:
+  FeatureWeights weights_;
   int64_t rows_ = 0;
   int64_t features_ = 0;
   int64_t labels_ = 0;

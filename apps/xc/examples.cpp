@@ -54,6 +54,7 @@ struct Examples::File {
   Array<int64_t> begin;
   Array<int32_t> records;
   Array<int32_t> counts;
+  Array<int32_t> feature_counts;  // none where weights are tf
   bool has_names = false;
   Array<int64_t> name_begin;
   Array<int32_t> names;
@@ -62,6 +63,8 @@ struct Examples::File {
   [[noreturn]] void fail(const std::string& problem) const { throw DataError(path, 0, problem); }
   void read_metadata(const StateDict& state);
   void map(const StateDict& state);
+  void check_counts(const StateDict& state, const char* key,
+                    std::span<const int32_t> of_file) const;
   RowView row(int64_t i) const;
 };
 
@@ -99,11 +102,23 @@ void Examples::File::map(const StateDict& state) {
     names = map_array<int32_t>(path, kNames);
     fits = fits && name_begin.size == classes + 1 && names.size == (name_bytes + 3) / 4;
   }
+  if (input.weighting == Weighting::tf_idf) {
+    feature_counts = map_array<int32_t>(path, kFeatureCount);
+    fits = fits && feature_counts.size == input.feature_dim && training_rows >= 1;
+  }
   if (!fits) fail("tensors are not as large as the header says");
+  check_counts(state, kCountChecksum, counts.all());
+  if (feature_counts.size > 0) {
+    check_counts(state, kFeatureCountChecksum, feature_counts.all());
+  }
+}
+
+void Examples::File::check_counts(const StateDict& state, const char* key,
+                                  std::span<const int32_t> of_file) const {
   ContentHash hash;
-  hash.add(counts.data.get(), counts.all().size_bytes());
-  if (hash.value() != state.unsigned_integer(kCountChecksum)) {
-    fail("the counts of classes do not match their checksum");
+  hash.add(of_file.data(), of_file.size_bytes());
+  if (hash.value() != state.unsigned_integer(key)) {
+    fail(fmt::format("counts do not match \"{}\"", key));
   }
 }
 
@@ -160,6 +175,13 @@ int64_t Examples::max_labels_per_row() const { return file_->most_labels; }
 uint64_t Examples::checksum() const { return file_->checksum; }
 uint64_t Examples::classes_checksum() const { return file_->classes_checksum; }
 std::span<const int32_t> Examples::class_counts() const { return file_->counts.all(); }
+std::span<const int32_t> Examples::feature_counts() const { return file_->feature_counts.all(); }
+FeatureWeights Examples::feature_weights() const {
+  const bool normalize = input().normalize;
+  return input().weighting == Weighting::tf
+             ? FeatureWeights(normalize)
+             : FeatureWeights(normalize, feature_counts(), training_rows());
+}
 bool Examples::has_class_names() const { return file_->has_names; }
 
 std::string Examples::class_name(int32_t id) const {
@@ -182,7 +204,7 @@ std::string_view Examples::class_name_view(int32_t id) const {
 }
 
 Batch Examples::batch(std::span<const int64_t> rows) const {
-  BatchBuilder builder;
+  BatchBuilder builder(feature_weights());
   for (const int64_t row : rows) builder.count(file_->row(row));
   builder.begin_copies();
   for (const int64_t row : rows) builder.copy(file_->row(row));

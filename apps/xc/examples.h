@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sketchgrad/apps/xc/feature_weights.h"
 #include "sketchgrad/apps/xc/input_settings.h"
 #include "sketchgrad/apps/xc/text_features.h"
 #include "sketchgrad/framework/tensor.h"
@@ -64,6 +65,9 @@ class Examples {
   // [classes]: rows of the training set in which each is a label. With names, ids go by falling
   // count.
   std::span<const int32_t> class_counts() const;
+  // [feature_dim]: rows of the training set that have each; none where weights are tf.
+  std::span<const int32_t> feature_counts() const;
+  FeatureWeights feature_weights() const;
   bool has_class_names() const;
   // Where classes have no names: the id. Throws InvalidArgument for ids that there are not, and
   // DataError for damage.
@@ -71,8 +75,7 @@ class Examples {
   // The same without a copy, as long as there is one of this object; only where classes have names.
   std::string_view class_name_view(int32_t id) const;
 
-  // Weights of text are counts scaled to unit length: 1 / sqrt(n) for n different features. Throws
-  // InvalidArgument for rows that there are not, and DataError for damage.
+  // Throws InvalidArgument for rows that there are not, and DataError for damage.
   Batch batch(std::span<const int64_t> rows) const;
 
  private:
@@ -83,6 +86,7 @@ class Examples {
 
 // Texts that are in no file, as rows without labels: the same features and weights as prepared rows
 // of the same texts.
-Batch batch_of(const TextFeatures& features, std::span<const std::string> texts);
+Batch batch_of(const TextFeatures& features, const FeatureWeights& weights,
+               std::span<const std::string> texts);
 
 }  // namespace sketchgrad::apps::xc

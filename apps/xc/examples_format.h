@@ -17,6 +17,9 @@ inline constexpr const char* kNameBegin = "class.name_begin";
 inline constexpr const char* kCount = "class.count";
 // Bytes in int32 elements, the last ones padded: safetensors has no text tensors.
 inline constexpr const char* kNames = "class.names";
+// int32 [feature_dim]: rows of the training set that have each feature. Only where weights are
+// tf-idf.
+inline constexpr const char* kFeatureCount = "feature.count";
 // int32, a record a row: number of labels, number of features, labels (-1: a class that the
 // training set does not have), features in ascending order, and, for files with values, the bits of
 // a float for each feature. Features of text stand as often as in the text.
@@ -26,7 +29,7 @@ inline constexpr int64_t kRecordHeader = 2;
 // Metadata. All but the rows themselves, begins and names is covered by kChecksum, which is checked
 // when a file is opened.
 inline constexpr const char* kVersion = "examples.version";
-inline constexpr int64_t kThisVersion = 1;
+inline constexpr int64_t kThisVersion = 2;
 inline constexpr const char* kRowCount = "examples.rows";
 // Of the training set, whose classes these are.
 inline constexpr const char* kTrainingRows = "examples.training_rows";
@@ -38,6 +41,7 @@ inline constexpr const char* kMostLabels = "examples.most_labels";
 inline constexpr const char* kNameBytes = "class.names.bytes";
 inline constexpr const char* kRowsChecksum = "rows.checksum";
 inline constexpr const char* kCountChecksum = "class.count.checksum";
+inline constexpr const char* kFeatureCountChecksum = "feature.count.checksum";
 inline constexpr const char* kClassesChecksum = "classes.checksum";
 inline constexpr const char* kChecksum = "checksum";
 

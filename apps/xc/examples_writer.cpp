@@ -113,6 +113,12 @@ void ExamplesWriter::end_names() {
   write(kPadding.data(), 4 * name_elements(name_bytes_) - name_bytes_);
 }
 
+void ExamplesWriter::write_feature_counts(std::span<const int32_t> counts) {
+  feature_counts_ = static_cast<int64_t>(counts.size());
+  write(counts.data(), static_cast<int64_t>(counts.size_bytes()));
+  feature_hash_.add(counts.data(), counts.size_bytes());
+}
+
 void ExamplesWriter::add(const Records& records) {
   const std::span<const int32_t> all = records.all();
   write(all.data(), static_cast<int64_t>(all.size_bytes()));
@@ -141,6 +147,7 @@ std::string ExamplesWriter::header(const InputSettings& input, int64_t training_
   if (has_names_) add(kNameBegin, "I64", 8, classes_ + 1);
   add(kCount, "I32", 4, classes_);
   if (has_names_) add(kNames, "I32", 4, name_elements(name_bytes_));
+  if (feature_counts_ > 0) add(kFeatureCount, "I32", 4, feature_counts_);
   add(kRows, "I32", 4, ints_);
 
   StateDict state;
@@ -156,9 +163,10 @@ std::string ExamplesWriter::header(const InputSettings& input, int64_t training_
   if (has_names_) state.set_integer(kNameBytes, name_bytes_);
   state.set_unsigned(kRowsChecksum, row_hash_.value());
   state.set_unsigned(kCountChecksum, count_hash_.value());
+  if (feature_counts_ > 0) state.set_unsigned(kFeatureCountChecksum, feature_hash_.value());
   // What a test set shares with its training set.
   ContentHash classes = class_hash_;
-  classes.add(count_hash_.value());
+  classes.add(count_hash_.value()).add(feature_hash_.value());
   StateDict shared;
   input.save(shared);
   for (const auto& [key, value] : shared.metadata) classes.add(key).add(value);

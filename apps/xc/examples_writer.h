@@ -66,6 +66,8 @@ class ExamplesWriter {
     classes_ = classes;
     write_counts(classes, count);
   }
+  // Then, where weights are tf-idf, the rows of the training set that have each feature.
+  void write_feature_counts(std::span<const int32_t> counts);
   void add(const Records& records);
   // After all rows, as many as were announced. `training_rows`: of the set whose classes these are;
   // 0: this one.
@@ -93,9 +95,11 @@ class ExamplesWriter {
   int64_t classes_ = 0;
   bool has_names_ = false;
   int64_t name_bytes_ = 0;
+  int64_t feature_counts_ = 0;
   int64_t ints_ = 0;  // of records so far
   ContentHash row_hash_;
   ContentHash count_hash_;
+  ContentHash feature_hash_;
   ContentHash class_hash_;
   Records::Totals totals_;
   std::vector<int64_t> begins_;

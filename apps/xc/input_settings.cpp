@@ -35,18 +35,28 @@ InputSettings load_unchecked(const StateDict& state) {
   } else {
     settings.file_features = state.integer("input.file_features");
     settings.file_classes = state.integer("input.file_classes");
-    settings.normalize = state.integer("input.normalize") != 0;
     check(in_range(settings.file_features, settings.feature_dim), "\"input.file_features\" is {}",
           settings.file_features);
     check(in_range(settings.file_classes, 1), "\"input.file_classes\" is {}",
           settings.file_classes);
   }
+  settings.weighting = parse_weighting(state.text("input.weights"));
+  settings.normalize = state.integer("input.normalize") != 0;
   return settings;
 }
 
 }  // namespace
 
 std::string format_text(Format format) { return format == Format::tsv ? "tsv" : "xc"; }
+
+std::string weighting_text(Weighting weighting) {
+  return weighting == Weighting::tf ? "tf" : "tf-idf";
+}
+
+Weighting parse_weighting(const std::string& text) {
+  check(text == "tf" || text == "tf-idf", "--weights: {} is none of tf, tf-idf", text);
+  return text == "tf" ? Weighting::tf : Weighting::tf_idf;
+}
 
 std::string features_text(const InputSettings& settings) {
   return fmt::format("{}{}{}", settings.words ? "words" : "",
@@ -90,8 +100,9 @@ void InputSettings::save(StateDict& state) const {
   } else {
     state.set_integer("input.file_features", file_features);
     state.set_integer("input.file_classes", file_classes);
-    state.set_integer("input.normalize", normalize ? 1 : 0);
   }
+  state.set("input.weights", weighting_text(weighting));
+  state.set_integer("input.normalize", normalize ? 1 : 0);
 }
 
 InputSettings InputSettings::load(const StateDict& state) {

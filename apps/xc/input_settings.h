@@ -16,6 +16,11 @@ struct NgramLengths {
   int64_t most = 5;
 };
 
+// What a feature weighs in a row: tf, its count in the text or its value in the file; tf_idf, that
+// times how rare the feature is in the training set (FeatureWeights).
+enum class Weighting : uint8_t { tf, tf_idf };
+std::string weighting_text(Weighting);
+
 // How lines become features. A test set and the queries of a prediction share those of the training
 // set, so they are kept with it.
 struct InputSettings {
@@ -26,11 +31,12 @@ struct InputSettings {
   bool words = true;
   bool char_ngrams = false;
   NgramLengths ngrams = {};
-  // Of XC files: what their first line says, and whether rows are scaled to unit length. Features
-  // are hashed where feature_dim is less than theirs.
+  // Of XC files: what their first line says. Features are hashed where feature_dim is less than
+  // theirs.
   int64_t file_features = 0;
   int64_t file_classes = 0;
-  bool normalize = true;
+  Weighting weighting = Weighting::tf;
+  bool normalize = true;  // rows are scaled to unit length
 
   // Entries input.*; load throws DataError where they are missing or make no sense.
   void save(StateDict& state) const;
@@ -39,8 +45,10 @@ struct InputSettings {
 
 // "words", "char-ngrams" or "words,char-ngrams".
 std::string features_text(const InputSettings& settings);
-// Throw InvalidArgument for anything else: into words and char_ngrams; "3-5" or "4".
+// Throw InvalidArgument for anything else: into words and char_ngrams; "tf" or "tf-idf"; "3-5" or
+// "4".
 void parse_features(const std::string& text, InputSettings& settings);
+Weighting parse_weighting(const std::string& text);
 NgramLengths parse_ngrams(const std::string& text);
 std::string ngrams_text(const NgramLengths& lengths);
 

@@ -72,7 +72,7 @@ bool next_query(std::istream& queries, std::string& query) {
 
 json answer(Classifier& model, const Examples& examples, const TextFeatures& features,
             const std::string& query, int64_t k, const Ranking& ranking) {
-  const Batch batch = batch_of(features, std::array{query});
+  const Batch batch = batch_of(features, examples.feature_weights(), std::array{query});
   const TopK top = model.predict(features_of(batch), ranking).top_k(k);
   json result = {{"query", query}, {"classes", json::array()}, {"scores", json::array()}};
   for (int64_t i = 0; i < k; ++i) {

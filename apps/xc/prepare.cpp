@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <limits>
 #include <system_error>
 #include <utility>
@@ -35,8 +37,9 @@ struct MalformedLine {
 struct CountedBlock {
   int64_t rows = 0;
   std::vector<MalformedLine> malformed;
-  BlockNames names;          // TSV
-  std::vector<int32_t> ids;  // XC
+  BlockNames names;               // TSV
+  std::vector<int32_t> ids;       // XC
+  std::vector<int32_t> features;  // for tf-idf: different ones of each row
 };
 struct WrittenBlock {
   Records records;
@@ -74,6 +77,9 @@ class Preparation {
     replace_file("prepare", settings_.output, [&](std::ostream& file) {
       ExamplesWriter writer(file, settings_.output, rows_);
       write_classes(writer);
+      if (input_.weighting == Weighting::tf_idf) {
+        writer.write_feature_counts(like_ ? like_->feature_counts() : feature_counts_);
+      }
       write_rows(writer);
       writer.finish(input_, like_ ? like_->training_rows() : 0);
       prepared_.totals = writer.totals();
@@ -92,6 +98,7 @@ class Preparation {
       input_.format = settings_.format == "xc" ? Format::xc : Format::tsv;
       parse_features(settings_.features, input_);
       input_.ngrams = parse_ngrams(settings_.ngrams);
+      input_.weighting = parse_weighting(settings_.weights);
       input_.normalize = settings_.normalize;
       input_.feature_dim = settings_.hash_dim > 0 ? settings_.hash_dim : kTextDim;
     }
@@ -122,6 +129,7 @@ class Preparation {
     if (input_.format == Format::xc && !like_) {
       counts_.resize(static_cast<size_t>(input_.file_classes));
     }
+    if (counts_features()) feature_counts_.resize(static_cast<size_t>(input_.feature_dim));
     TextsReader reader = texts();
     for_each_block<CountedBlock>(
         reader, "counting classes",
@@ -147,12 +155,21 @@ class Preparation {
     counted.rows = 0;
     counted.names.clear();
     counted.ids.clear();
-    for_each_row(block, input_, counted.malformed, [&](std::string_view, const Row& row) {
+    counted.features.clear();
+    for_each_row(block, input_, counted.malformed, [&](std::string_view text, Row& row) {
       ++counted.rows;
+      if (counts_features()) add_features(text, row, counted.features);
       if (like_) return;
       for (const std::string_view name : row.names) counted.names.count(name);
       counted.ids.insert(counted.ids.end(), row.ids.begin(), row.ids.end());
     });
+  }
+
+  bool counts_features() const { return !like_ && input_.weighting == Weighting::tf_idf; }
+
+  void add_features(std::string_view text, Row& row, std::vector<int32_t>& features) const {
+    if (text_features_) text_features_->append(text, row.features);
+    std::unique_copy(row.features.begin(), row.features.end(), std::back_inserter(features));
   }
 
   void add(const CountedBlock& counted, const TextPlace& place) {
@@ -161,9 +178,16 @@ class Preparation {
     rows_ += counted.rows;
     if (like_) return;
     names_.add(counted.names);
-    for (const int32_t id : counted.ids) {
-      int32_t& count = counts_[static_cast<size_t>(id)];
-      check(count < std::numeric_limits<int32_t>::max(), "[prepare] too many rows of class {}", id);
+    add_one_each(counted.ids, "class", counts_);
+    add_one_each(counted.features, "feature", feature_counts_);
+  }
+
+  static void add_one_each(const std::vector<int32_t>& ids, const char* what,
+                           std::vector<int32_t>& counts) {
+    for (const int32_t id : ids) {
+      int32_t& count = counts[static_cast<size_t>(id)];
+      check(count < std::numeric_limits<int32_t>::max(), "[prepare] too many rows of {} {}", what,
+            id);
       ++count;
     }
   }
@@ -242,6 +266,7 @@ class Preparation {
   XcHeader header_;
   ClassNames names_;             // TSV
   std::vector<int32_t> counts_;  // XC
+  std::vector<int32_t> feature_counts_;
   int64_t rows_ = 0;
   Prepared prepared_;
 };

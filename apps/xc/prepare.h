@@ -24,6 +24,7 @@ struct PrepareSettings {
   std::string features = "words";
   std::string ngrams = "3-5";
   int64_t hash_dim = 0;  // 0: 2^18 for text, the features of the file for xc
+  std::string weights = "tf";
   bool normalize = true;
   ComputeOptions compute = {};  // its threads
 };
@@ -44,7 +45,8 @@ inline constexpr size_t kPrepareBlockBytes = size_t{1} << 18;
 // classes and rows are counted, then rows are written. `say` is told of malformed lines that are
 // skipped.
 //
-// Held are the classes with their names, and of the text a few blocks with their rows.
+// Held are the classes with their names, with tf-idf weights a count for each feature, and of the
+// text a few blocks with their rows.
 //
 // Rows without features or without labels are kept and counted. Labels that the training set does
 // not have are -1; other ids of XC files are what they are in the file.

@@ -84,9 +84,17 @@ void add_options(CLI::App& command, PrepareSettings& settings) {
       ->check(CLI::Range(int64_t{1}, int64_t{std::numeric_limits<int32_t>::max()}))
       ->excludes(like);
   command
+      .add_option("--weights", settings.weights,
+                  "of a feature in a row: tf, its count in the text or its value in the file; "
+                  "tf-idf, that times ln((1 + N) / n) / ln(1 + N) for one that n of N rows of "
+                  "training have, so that rare features tell more (4 bytes a feature)")
+      ->check(CLI::IsMember({"tf", "tf-idf"}))
+      ->capture_default_str()
+      ->excludes(like);
+  command
       .add_flag("--normalize,!--no-normalize", settings.normalize,
-                "of xc: scale each row's values to unit length, so that long rows and large values "
-                "do not take larger steps; text is always scaled so [on]")
+                "scale the weights of each row to unit length, so that long rows and large values "
+                "do not take larger steps [on]")
       ->excludes(like);
   command
       .add_option("--threads", settings.compute.threads,

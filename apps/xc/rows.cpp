@@ -99,8 +99,8 @@ std::string parse_entry(std::string_view text, int64_t features, Entry& entry) {
   return {};
 }
 
-// Sums the values of equal features in their order, in double precision, and scales to unit length.
-void store(std::vector<Entry>& entries, bool normalize, Row& row) {
+// Sums the values of equal features in their order, in double precision.
+void store(std::vector<Entry>& entries, Row& row) {
   const auto by_feature = [](const Entry& a, const Entry& b) { return a.first < b.first; };
   if (!std::is_sorted(entries.begin(), entries.end(), by_feature)) {
     std::stable_sort(entries.begin(), entries.end(), by_feature);
@@ -114,12 +114,9 @@ void store(std::vector<Entry>& entries, bool normalize, Row& row) {
     }
     sums.back() += static_cast<double>(value);
   }
-  double squares = 0;
-  for (const double sum : sums) squares += sum * sum;
-  const double scale = normalize && squares > 0 ? 1 / std::sqrt(squares) : 1;
   constexpr double kLargest = std::numeric_limits<float>::max();
   for (const double sum : sums) {
-    row.values.push_back(static_cast<float>(std::clamp(sum * scale, -kLargest, kLargest)));
+    row.values.push_back(static_cast<float>(std::clamp(sum, -kLargest, kLargest)));
   }
 }
 
@@ -169,7 +166,7 @@ std::string parse_xc(std::string_view line, const InputSettings& settings, Row& 
     }
     return wrong;
   });
-  if (problem.empty()) store(entries, settings.normalize, row);
+  if (problem.empty()) store(entries, row);
   return problem;
 }
 

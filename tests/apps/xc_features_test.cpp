@@ -1,9 +1,12 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
+#include "sketchgrad/apps/xc/feature_weights.h"
 #include "sketchgrad/apps/xc/murmur3.h"
 #include "sketchgrad/apps/xc/rows.h"
 #include "sketchgrad/apps/xc/text_features.h"
@@ -117,8 +120,13 @@ TEST_CASE("input settings: parsed, saved and loaded") {
     CAPTURE(wrong);
     CHECK_THROWS_AS(parse_ngrams(wrong), InvalidArgument);
   }
+  CHECK(parse_weighting("tf-idf") == Weighting::tf_idf);
+  CHECK(parse_weighting("tf") == Weighting::tf);
+  CHECK_THROWS_AS(parse_weighting("idf"), InvalidArgument);
   parse_features("words,char-ngrams", settings);
   settings.ngrams = {2, 3};
+  settings.weighting = Weighting::tf_idf;
+  settings.normalize = false;
   settings.feature_dim = 99;
   StateDict state;
   settings.save(state);
@@ -127,6 +135,8 @@ TEST_CASE("input settings: parsed, saved and loaded") {
   CHECK(loaded.words);
   CHECK(loaded.char_ngrams);
   CHECK(loaded.ngrams.least == 2);
+  CHECK(loaded.weighting == Weighting::tf_idf);
+  CHECK_FALSE(loaded.normalize);
   CHECK(loaded.format == Format::tsv);
   state.set("input.ngrams", "x");
   CHECK_THROWS_AS(InputSettings::load(state), DataError);
@@ -139,6 +149,30 @@ TEST_CASE("input settings: parsed, saved and loaded") {
   CHECK_THROWS_AS(TextFeatures(InputSettings::load(sparse)), InvalidArgument);
   sparse.set_integer("input.feature_dim", 10);
   CHECK_THROWS_AS(InputSettings::load(sparse), DataError);
+}
+
+TEST_CASE("feature weights: tf and tf-idf, as they are and of unit length") {
+  const std::vector<int32_t> features = {0, 2, 3};
+  const auto weights = [&](const FeatureWeights& of, std::vector<float> values) {
+    of.apply(features, values.data());
+    return values;
+  };
+  CHECK(weights(FeatureWeights(false), {2, 0, -3}) == std::vector<float>{2, 0, -3});
+  CHECK(weights(FeatureWeights(true), {2, 0, -1.5f}) == std::vector<float>{0.8f, 0, -0.6f});
+  CHECK(weights(FeatureWeights(true), {0, 0, 0}) == std::vector<float>{0, 0, 0});
+  CHECK(weights(FeatureWeights(true), {3e38f, 0, 0}) == std::vector<float>{1, 0, 0});
+
+  // Of 15 rows, features stand in 1, 15, 4 and none: 1 + 15 = 16, so that idf is 1 - log2(n) / 4.
+  const std::vector<int32_t> counts = {1, 15, 4, 0};
+  const FeatureWeights idf(false, counts, 15);
+  CHECK(idf.idf(0) == 1);
+  CHECK(idf.idf(1) == doctest::Approx(1 - std::log2(15.0) / 4));
+  CHECK(idf.idf(2) == doctest::Approx(0.5));
+  CHECK(idf.idf(3) == 0);
+  CHECK(weights(idf, {2, 3, 7}) == std::vector<float>{2, 1.5f, 0});
+  CHECK(weights(FeatureWeights(true, counts, 15), {2, 3, 7}) == std::vector<float>{0.8f, 0.6f, 0});
+  CHECK_THROWS_AS(FeatureWeights(true, {}, 15), InvalidArgument);
+  CHECK_THROWS_AS(FeatureWeights(true, counts, 0), InvalidArgument);
 }
 
 TEST_CASE("TSV rows: text and different labels") {
@@ -154,11 +188,8 @@ TEST_CASE("TSV rows: text and different labels") {
 }
 
 TEST_CASE("XC rows: labels, features and values") {
-  InputSettings settings{.format = Format::xc,
-                         .feature_dim = 10,
-                         .file_features = 10,
-                         .file_classes = 4,
-                         .normalize = false};
+  const InputSettings settings{
+      .format = Format::xc, .feature_dim = 10, .file_features = 10, .file_classes = 4};
   Row row;
   CHECK(parse_xc("2,0,2 9:1 1:-2.5e-1  3:4", settings, row).empty());
   CHECK(row.ids == std::vector<int32_t>{0, 2});
@@ -171,11 +202,10 @@ TEST_CASE("XC rows: labels, features and values") {
   CHECK(parse_xc("3", settings, row).empty());
   CHECK(row.features.empty());
   CHECK(parse_xc(" ", settings, row).empty());
-  settings.normalize = true;
-  CHECK(parse_xc("0 1:3 2:-4", settings, row).empty());
-  CHECK(row.values == std::vector<float>{0.6f, -0.8f});
   CHECK(parse_xc("0 1:0", settings, row).empty());
   CHECK(row.values == std::vector<float>{0});
+  CHECK(parse_xc("0 1:3e38 1:3e38", settings, row).empty());
+  CHECK(row.values == std::vector<float>{std::numeric_limits<float>::max()});
   for (const char* wrong : {"", "4 1:1", "-1 1:1", "0, 1:1", "a 1:1", "0 10:1", "0 -1:1", "0 1:nan",
                             "0 1:inf", "0 1:1e39", "0 1:", "0 :1", "0 1", "0 1:1x", "1:1 2:2",
                             "0 99999999999999999999:1", "0\t1:1", "0 1:1:1"}) {
@@ -185,11 +215,8 @@ TEST_CASE("XC rows: labels, features and values") {
 }
 
 TEST_CASE("XC rows: features are hashed where there are to be less, and add up") {
-  const InputSettings settings{.format = Format::xc,
-                               .feature_dim = 3,
-                               .file_features = 1000,
-                               .file_classes = 4,
-                               .normalize = false};
+  const InputSettings settings{
+      .format = Format::xc, .feature_dim = 3, .file_features = 1000, .file_classes = 4};
   Row row;
   std::string line;
   for (int i = 0; i < 100; ++i) line += " " + std::to_string(7 * i) + ":1";

@@ -181,13 +181,57 @@ TEST_CASE("prepare: a test set takes features and classes of the training set") 
   CHECK(batch.weights.to_vector<float>() == same.weights.to_vector<float>());
   // So do queries.
   const std::vector<std::string> queries = {"alpha beta beta", ""};
-  const Batch asked = batch_of(TextFeatures(test.input()), queries);
+  const Batch asked = batch_of(TextFeatures(test.input()), test.feature_weights(), queries);
   CHECK(ints(asked.features) == ints(same.features));
   CHECK(asked.weights.to_vector<float>() == same.weights.to_vector<float>());
   CHECK(asked.rows() == 2);
   CHECK(asked.labels.numel() == 0);
   // Other settings, other classes.
   CHECK(folder.tsv(kTsv).classes_checksum() != training.classes_checksum());
+}
+
+TEST_CASE("prepare: tf-idf weights of the training set, in its test set and in queries too") {
+  Folder folder;
+  const std::string train = folder.folder / "train.bin";
+  // Of seven rows, 1 + 7 = 8: idf of a feature in n of them is 1 - log2(n) / 3.
+  const Examples training = folder.tsv(
+      "rare often often\tx\noften some\ty\noften\tx\noften some\ty\nq\tx\nq\tx\nq q\tx\n",
+      {.output = train, .weights = "tf-idf", .normalize = false});
+  std::map<double, int> weights;  // of the first row, its features in the order of their hashes
+  const int64_t first = 0;
+  for (const float weight : training.batch({&first, 1}).weights.to_vector<float>()) {
+    ++weights[static_cast<double>(weight)];
+  }
+  REQUIRE(weights.size() == 2);
+  CHECK(weights.begin()->first == doctest::Approx(2.0 / 3));  // often, twice
+  CHECK(weights.rbegin()->first == 1);
+  CHECK(std::accumulate(training.feature_counts().begin(), training.feature_counts().end(), 0) ==
+        1 + 4 + 2 + 3);
+
+  const Examples test = folder.tsv("some none\tx\n", {.like = train});
+  CHECK(test.classes_checksum() == training.classes_checksum());
+  CHECK(std::equal(test.feature_counts().begin(), test.feature_counts().end(),
+                   training.feature_counts().begin(), training.feature_counts().end()));
+  std::vector<float> found = all_of(test).weights.to_vector<float>();
+  const std::vector<std::string> queries = {"some none"};
+  CHECK(batch_of(TextFeatures(test.input()), test.feature_weights(), queries)
+            .weights.to_vector<float>() == found);
+  std::sort(found.begin(), found.end());
+  CHECK(found[0] == 0);  // no row of the training set has it
+  CHECK(static_cast<double>(found[1]) == doctest::Approx(2.0 / 3));
+
+  // Other counts are other inputs.
+  CHECK(folder.tsv("a b\tx\n", {.weights = "tf-idf"}).classes_checksum() !=
+        folder.tsv("a c\tx\n", {.weights = "tf-idf"}).classes_checksum());
+}
+
+TEST_CASE("prepare: tf-idf weights of XC files") {
+  Folder folder;
+  const Examples examples =
+      folder.xc("3 6 4\n0 1:3 5:-4\n0 5:2\n0 0:1\n", {.weights = "tf-idf", .normalize = false});
+  CHECK(std::vector<int32_t>(examples.feature_counts().begin(), examples.feature_counts().end()) ==
+        std::vector<int32_t>{1, 1, 0, 0, 0, 2});
+  check_near(all_of(examples).weights, {3, -2, 1, 1});
 }
 
 TEST_CASE("prepare: an XC test set") {
@@ -250,6 +294,7 @@ TEST_CASE("prepare: any number of threads and any blocks give the same bytes") {
   Folder folder;
   PrepareSettings settings;
   settings.features = "words,char-ngrams";
+  settings.weights = "tf-idf";
   settings.input = {folder.folder.file("in.tsv", generated_lines(3000, 2000))};
   settings.output = folder.folder / "a.bin";
   folder.make(settings);
@@ -420,6 +465,14 @@ TEST_CASE("examples: cut files and damaged headers and counts are refused") {
     damaged[i] = static_cast<char>(damaged[i] ^ 1);
     CHECK_THROWS_AS(open(damaged), DataError);
   }
+  folder.tsv("a\tx\n", {.hash_dim = 3, .weights = "tf-idf"});
+  const std::string weighted = read_whole(folder.folder / "out.bin");
+  const size_t feature_counts = kHeader + 8 * 2 + 8 * 2 + 4 + 4;
+  for (size_t i = feature_counts; i < feature_counts + 12; ++i) {
+    std::string damaged = weighted;
+    damaged[i] = static_cast<char>(damaged[i] ^ 1);
+    CHECK_THROWS_AS(open(damaged), DataError);
+  }
   CHECK_THROWS_AS(Examples::open(folder.folder / "missing"), DataError);
   StateDict other;
   other.set("a", "b");
@@ -500,10 +553,11 @@ TEST_CASE("prepare: options") {
   add_options(app, settings);
   app.parse(
       "--input a b --input c --output o --features words,char-ngrams --ngrams 2-3 "
-      "--hash-dim 10 --no-normalize --malformed skip --format xc --threads 2");
+      "--hash-dim 10 --weights tf-idf --no-normalize --malformed skip --format xc --threads 2");
   CHECK(settings.input == std::vector<std::string>{"a", "b", "c"});
   CHECK(settings.features == "words,char-ngrams");
   CHECK(settings.hash_dim == 10);
+  CHECK(settings.weights == "tf-idf");
   CHECK_FALSE(settings.normalize);
   CHECK(settings.malformed == "skip");
   CHECK(settings.compute.threads == 2);
