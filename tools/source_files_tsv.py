@@ -4,12 +4,14 @@
 In the list a line that begins with a TAB names packages, with commas between them, and the lines
 below are the paths of the files in them. (Debian's Contents-source, regrouped so.) A row's text is
 the path of the file's directory, which is nothing for files at the top, and the packages: the first
-MAX of them, since there are files that tens of thousands share."""
+MAX of them, since there are files that tens of thousands share. With --mark-last the last directory
+stands once more, as one word: its letters and digits behind an @, which `xc` keeps with the word."""
 import argparse
 import gzip
 import lzma
 import os
 import pathlib
+import re
 import sys
 import zlib
 
@@ -20,7 +22,13 @@ def open_lines(path):
     return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
 
 
-def convert(path, most_packages, out):
+def marked(directory):
+    """b"usr/lib/site-packages" -> b"usr/lib/site-packages @sitepackages"."""
+    word = re.sub(rb"[^A-Za-z0-9\x80-\xff]", b"", directory.rpartition(b"/")[2])
+    return directory + b" @" + word if word else directory
+
+
+def convert(path, most_packages, mark_last, out):
     packages = None
     count = 0
     with open_lines(path) as lines:
@@ -34,6 +42,8 @@ def convert(path, most_packages, out):
                 problem = ("a path above all packages" if packages is None else
                            "no file's name" if not name else "a TAB in a path")
                 sys.exit(f"source_files_tsv.py: {path}:{number}: {problem}")
+            if mark_last:
+                directory = marked(directory)
             out.write(b"%b %b\t%b\n" % (directory, packages, name) if directory else
                       b"%b\t%b\n" % (packages, name))
             count += 1
@@ -46,13 +56,14 @@ def main():
     parser.add_argument("input", type=pathlib.Path, help="plain, .xz or .gz")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="the file of rows")
     parser.add_argument("--max-packages", type=int, default=8, metavar="MAX", help="[%(default)s]")
+    parser.add_argument("--mark-last", action="store_true")
     options = parser.parse_args()
     if options.max_packages < 1:
         parser.error(f"--max-packages: {options.max_packages} must be at least 1")
     unfinished = options.out.with_name(options.out.name + ".tmp")
     try:
         with open(unfinished, "wb") as out:
-            count = convert(options.input, options.max_packages, out)
+            count = convert(options.input, options.max_packages, options.mark_last, out)
         os.replace(unfinished, options.out)
     except (OSError, lzma.LZMAError, zlib.error, EOFError) as error:
         sys.exit(f"source_files_tsv.py: {error}")

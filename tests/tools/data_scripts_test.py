@@ -145,6 +145,13 @@ class SourceFiles(ScriptTest):
             self.assertEqual((0, "out: 3 rows\n"), (done.returncode, done.stdout))
             self.assertEqual("a/b 0ad\tc.h\n0ad\ttop\na x y-z\tc.h\n", self.out.read_text())
 
+    def test_marks(self):
+        listed = self.file("in", "\tp\na/b-c.d/e\na/--/f\nx-1/g\nh\n")
+        done = self.call("source_files_tsv.py", listed, "--out", self.out, "--mark-last")
+        self.assertEqual((0, "out: 4 rows\n"), (done.returncode, done.stdout))
+        self.assertEqual("a/b-c.d @bcd p\te\na/-- p\tf\nx-1 @x1 p\tg\np\th\n",
+                         self.out.read_text())
+
     def test_bad_input(self):
         for content, problem in (("a/b\n", "in:1: a path above all packages"),
                                  ("\tp\na/\n", "in:2: no file's name"),
