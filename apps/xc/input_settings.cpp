@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <limits>
 #include <string_view>
 
@@ -12,6 +14,14 @@ namespace {
 
 constexpr int64_t kMostDim = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMostNgram = 64;
+
+struct Kind {
+  std::string_view name;
+  bool InputSettings::*chosen;
+};
+constexpr Kind kKinds[] = {{"words", &InputSettings::words},
+                           {"word-bigrams", &InputSettings::word_bigrams},
+                           {"char-ngrams", &InputSettings::char_ngrams}};
 
 // -1 where the text is no number.
 int64_t parse_length(std::string_view text) {
@@ -59,19 +69,24 @@ Weighting parse_weighting(const std::string& text) {
 }
 
 std::string features_text(const InputSettings& settings) {
-  return fmt::format("{}{}{}", settings.words ? "words" : "",
-                     settings.words && settings.char_ngrams ? "," : "",
-                     settings.char_ngrams ? "char-ngrams" : "");
+  std::string text;
+  for (const Kind& kind : kKinds) {
+    if (settings.*kind.chosen) text += (text.empty() ? "" : ",") + std::string(kind.name);
+  }
+  return text;
 }
 
 void parse_features(const std::string& text, InputSettings& settings) {
-  settings.words = settings.char_ngrams = false;
+  for (const Kind& kind : kKinds) settings.*kind.chosen = false;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string kind = text.substr(begin, end - begin);
-    check(kind == "words" || kind == "char-ngrams",
-          "--features: '{}' is not a kind of features; they are words, char-ngrams", kind);
-    (kind == "words" ? settings.words : settings.char_ngrams) = true;
+    const std::string name = text.substr(begin, end - begin);
+    const auto* const kind = std::find_if(std::begin(kKinds), std::end(kKinds),
+                                          [&](const Kind& any) { return any.name == name; });
+    check(kind != std::end(kKinds),
+          "--features: '{}' is not a kind of features; they are words, word-bigrams, char-ngrams",
+          name);
+    settings.*kind->chosen = true;
     begin = end + 1;
   }
 }

@@ -29,6 +29,7 @@ struct InputSettings {
   int64_t feature_dim = int64_t{1} << 18;
   // Of text, at least one of them.
   bool words = true;
+  bool word_bigrams = false;
   bool char_ngrams = false;
   NgramLengths ngrams = {};
   // Of XC files: what their first line says. Features are hashed where feature_dim is less than
@@ -43,9 +44,9 @@ struct InputSettings {
   static InputSettings load(const StateDict& state);
 };
 
-// "words", "char-ngrams" or "words,char-ngrams".
+// "words", "word-bigrams", "char-ngrams" or several of them, in this order with commas between.
 std::string features_text(const InputSettings& settings);
-// Throw InvalidArgument for anything else: into words and char_ngrams; "tf" or "tf-idf"; "3-5" or
+// Throw InvalidArgument for anything else: into the three kinds, in any order; "tf" or "tf-idf"; "3-5" or
 // "4".
 void parse_features(const std::string& text, InputSettings& settings);
 Weighting parse_weighting(const std::string& text);

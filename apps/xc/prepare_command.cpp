@@ -69,7 +69,8 @@ void add_options(CLI::App& command, PrepareSettings& settings) {
       ->excludes(like);
   command
       .add_option("--features", settings.features,
-                  "of text: words, char-ngrams or both, with a comma between them")
+                  "of text: words, word-bigrams (two words that follow each other), char-ngrams, or "
+                  "several with commas between them")
       ->capture_default_str()
       ->excludes(like);
   command

@@ -12,6 +12,7 @@ namespace {
 // Part of what a prepared file is; so are the marks, which no word holds.
 constexpr uint32_t kWordSeed = 1;
 constexpr uint32_t kNgramSeed = 2;
+constexpr uint32_t kBigramSeed = 4;
 constexpr char kBegin = '<';
 constexpr char kEnd = '>';
 
@@ -25,13 +26,14 @@ char to_small(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' 
 }  // namespace
 
 TextFeatures::TextFeatures(const InputSettings& settings) : settings_(settings) {
-  check(settings.format == Format::tsv && (settings.words || settings.char_ngrams),
+  check(settings.format == Format::tsv && !features_text(settings).empty(),
         "[features] rows of a file in format {} are no text", format_text(settings.format));
 }
 
 void TextFeatures::append(std::string_view text, std::vector<int32_t>& features) const {
   const size_t first = features.size();
-  thread_local std::string marked;
+  thread_local std::string marked, pair;
+  pair.clear();
   for (size_t i = 0; i < text.size();) {
     if (!is_letter(text[i])) {
       ++i;
@@ -42,6 +44,12 @@ void TextFeatures::append(std::string_view text, std::vector<int32_t>& features)
     for (; i < text.size() && is_letter(text[i]); ++i) marked.push_back(to_small(text[i]));
     marked.push_back(kEnd);
     append_word(marked, features);
+    if (settings_.word_bigrams) {
+      const bool begins = pair.empty();
+      pair += marked;
+      if (!begins) features.push_back(bucket_of(murmur3(pair, kBigramSeed), settings_.feature_dim));
+      pair = marked;
+    }
   }
   std::sort(features.begin() + static_cast<std::ptrdiff_t>(first), features.end());
 }

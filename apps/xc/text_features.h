@@ -8,8 +8,9 @@
 
 namespace sketchgrad::apps::xc {
 
-// Features of a text: its words, and the n-grams of bytes of each word between a mark of its begin
-// and one of its end, hashed to [0, feature_dim) with a seed of their own each.
+// Features of a text: its words, pairs of words that follow each other, and the n-grams of bytes of
+// each word between a mark of its begin and one of its end, hashed to [0, feature_dim) with a seed
+// of their own each.
 //
 // A word is a run of ASCII letters and digits and of bytes of other alphabets (0x80 and more), with
 // an @ before it where there is one ("@scope/my-name" is "@scope", "my" and "name"). ASCII letters

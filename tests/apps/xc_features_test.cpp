@@ -93,6 +93,18 @@ TEST_CASE("text features: n-grams within words, with their marks") {
   CHECK(features(settings, "@ab") == hashed({"@ab"}, {"<@ab", "@ab>", "<@ab>"}, 1 << 30));
 }
 
+TEST_CASE("text features: bigrams of words") {
+  const InputSettings settings{.feature_dim = 1 << 30, .words = false, .word_bigrams = true};
+  std::vector<int32_t> expected;
+  for (const char* pair : {"<@a><b>", "<b><cd>"}) {
+    expected.push_back(bucket_of(murmur3(pair, 4), settings.feature_dim));
+  }
+  std::sort(expected.begin(), expected.end());
+  CHECK(features(settings, "@a/B - cd") == expected);
+  CHECK(features(settings, "one").empty());
+  CHECK(features(settings, "").empty());
+}
+
 TEST_CASE("text features: within the dimension, ascending, appended") {
   const InputSettings settings{.feature_dim = 7, .char_ngrams = true};
   std::vector<int32_t> all = {100};
@@ -110,6 +122,8 @@ TEST_CASE("input settings: parsed, saved and loaded") {
   CHECK(features_text(settings) == "words,char-ngrams");
   parse_features("char-ngrams", settings);
   CHECK(features_text(settings) == "char-ngrams");
+  parse_features("char-ngrams,word-bigrams,words", settings);
+  CHECK(features_text(settings) == "words,word-bigrams,char-ngrams");
   for (const char* wrong : {"", "word", "words,", ",words", "words char-ngrams"}) {
     CHECK_THROWS_AS(parse_features(wrong, settings), InvalidArgument);
   }
