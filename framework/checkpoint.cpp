@@ -57,12 +57,17 @@ std::string_view format_name(DType dtype) {
       return "I32";
     case DType::int64:
       return "I64";
+    case DType::bfloat16:
+      return "BF16";
+    case DType::uint8:
+      return "U8";
   }
   return "unknown";
 }
 
 std::optional<DType> parse_dtype(const std::string& name) {
-  for (const DType dtype : {DType::float32, DType::int32, DType::int64}) {
+  for (const DType dtype : {DType::float32, DType::int32, DType::int64, DType::bfloat16,
+                            DType::uint8}) {
     if (format_name(dtype) == name) return dtype;
   }
   return std::nullopt;
@@ -324,7 +329,7 @@ class Reader {
     const json& dtype_name = value["dtype"];
     const std::optional<DType> dtype =
         dtype_name.is_string() ? parse_dtype(dtype_name.get<std::string>()) : std::nullopt;
-    if (!dtype) refuse("its dtype must be F32, I32 or I64");
+    if (!dtype) refuse("its dtype must be F32, I32, I64, BF16 or U8");
     const std::optional<Shape> shape = parse_sizes(value["shape"]);
     if (!shape) refuse("its shape must be a list of sizes");
     const std::optional<Shape> offsets = parse_sizes(value["data_offsets"]);

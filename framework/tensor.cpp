@@ -28,7 +28,18 @@ struct Tensor::Storage {
   void* data;
 };
 
-int64_t size_of(DType dtype) { return dtype == DType::int64 ? 8 : 4; }
+int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::int64:
+      return 8;
+    case DType::bfloat16:
+      return 2;
+    case DType::uint8:
+      return 1;
+    default:
+      return 4;
+  }
+}
 
 std::string_view to_string(DType dtype) {
   switch (dtype) {
@@ -38,6 +49,10 @@ std::string_view to_string(DType dtype) {
       return "int32";
     case DType::int64:
       return "int64";
+    case DType::bfloat16:
+      return "bfloat16";
+    case DType::uint8:
+      return "uint8";
   }
   return "unknown";
 }
@@ -94,6 +109,8 @@ Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Purpose pu
 template Tensor Tensor::from(const std::vector<float>&, const Shape&, Purpose, Device);
 template Tensor Tensor::from(const std::vector<int32_t>&, const Shape&, Purpose, Device);
 template Tensor Tensor::from(const std::vector<int64_t>&, const Shape&, Purpose, Device);
+template Tensor Tensor::from(const std::vector<uint16_t>&, const Shape&, Purpose, Device);
+template Tensor Tensor::from(const std::vector<uint8_t>&, const Shape&, Purpose, Device);
 
 int64_t Tensor::size(int64_t axis) const {
   const int64_t positive = axis < 0 ? axis + dim() : axis;
@@ -193,5 +210,7 @@ std::vector<T> Tensor::to_vector() const {
 template std::vector<float> Tensor::to_vector() const;
 template std::vector<int32_t> Tensor::to_vector() const;
 template std::vector<int64_t> Tensor::to_vector() const;
+template std::vector<uint16_t> Tensor::to_vector() const;
+template std::vector<uint8_t> Tensor::to_vector() const;
 
 }  // namespace sketchgrad

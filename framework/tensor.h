@@ -13,7 +13,8 @@
 
 namespace sketchgrad {
 
-enum class DType : uint8_t { float32, int32, int64 };
+// bfloat16 elements are uint16_t: the upper half of a float (kernels/low_precision_rules.h).
+enum class DType : uint8_t { float32, int32, int64, bfloat16, uint8 };
 int64_t size_of(DType);
 std::string_view to_string(DType);
 template <class T>
@@ -29,6 +30,15 @@ struct DTypeOf<int32_t> {
 template <>
 struct DTypeOf<int64_t> {
   static constexpr DType value = DType::int64;
+};
+
+template <>
+struct DTypeOf<uint16_t> {
+  static constexpr DType value = DType::bfloat16;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::uint8;
 };
 
 using Shape = std::vector<int64_t>;

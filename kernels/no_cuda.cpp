@@ -1,6 +1,7 @@
 #include "sketchgrad/kernels/device.h"
 #include "sketchgrad/kernels/elementwise_impl.h"
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/factors_impl.h"
 #include "sketchgrad/kernels/gemm_impl.h"
 #include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
@@ -80,6 +81,11 @@ void add_sum_of_squares(const Exec&, const float*, int64_t, double*) { not_compi
 void clip_factor(const Exec&, const double*, double, float*, float*) { not_compiled(); }
 void add_column_sums(const Exec&, ConstMatrix, float*) { not_compiled(); }
 
+void reduce_rows(const Exec&, const FactorElement&, float*) { not_compiled(); }
+void reduce_columns(const Exec&, const FactorElement&, float*) { not_compiled(); }
+void sum_of_entries(const Exec&, const EntryElement&, int64_t, float*) { not_compiled(); }
+void for_each_factor(const Exec&, const FactorLoop&, int64_t) { not_compiled(); }
+
 void gather_rows(const Exec&, ConstMatrix, const int32_t*, int32_t, Matrix) { not_compiled(); }
 void scatter_add_rows(const Exec&, ConstMatrix, const int32_t*, float, Matrix) { not_compiled(); }
 int64_t find_out_of_range(const Exec&, const int32_t*, int64_t, int64_t, int32_t) {
@@ -133,7 +139,7 @@ void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const Ele
                  const int32_t*, ConstMatrix, Matrix) {
   not_compiled();
 }
-void update_sketched_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+void update_pieces(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
                           const int32_t*, ConstMatrix, Matrix) {
   not_compiled();
 }

@@ -53,19 +53,46 @@ void check_sketch(const char* name, const SketchState& state, ConstMatrix gradie
   }
 }
 
-void check_access(const char* name, const StateAccess& access, ConstMatrix gradient,
-                  ConstMatrix parameter) {
-  const char* op = "update_rows";
-  if (const auto* dense = std::get_if<DenseState>(&access)) {
-    check_matrix(op, name, dense->state);
-    check_same_cols(op, name, dense->state, "gradient", gradient);
-    if (dense->state.rows != parameter.rows) {
-      refuse(op, "{} has {} rows, parameter has {}", name, dense->state.rows, parameter.rows);
+struct CheckAccess {
+  const char* name;
+  ConstMatrix gradient;
+  ConstMatrix parameter;
+
+  void operator()(const NoState&) const {}
+  void operator()(const DenseState& state) const {
+    check_matrix("update_rows", name, state.state);
+    check_same_cols("update_rows", name, state.state, "gradient", gradient);
+    if (state.state.rows != parameter.rows) {
+      refuse("update_rows", "{} has {} rows, parameter has {}", name, state.state.rows,
+             parameter.rows);
     }
-  } else if (const auto* sketched = std::get_if<SketchState>(&access)) {
-    check_sketch(name, *sketched, gradient, parameter.rows);
   }
-}
+  void operator()(const SketchState& state) const {
+    check_sketch(name, state, gradient, parameter.rows);
+  }
+  void operator()(const FactoredState& state) const {
+    check_array("update_rows", name, state.rows, parameter.rows);
+  }
+  void operator()(const Bf16State& state) const { check_view(state.state); }
+  void operator()(const BlockState& state) const {
+    check_view(state.codes);
+    const int64_t pieces = sketch_pieces(gradient.cols);
+    if (state.scales.rows != parameter.rows || state.scales.cols != pieces) {
+      refuse("update_rows", "scales [{}, {}] of {} must be [{}, {}]", state.scales.rows,
+             state.scales.cols, name, parameter.rows, pieces);
+    }
+  }
+
+ private:
+  template <class T>
+  void check_view(const MatrixView<T>& view) const {
+    if (view.rows != parameter.rows || view.cols != gradient.cols || view.stride != view.cols) {
+      refuse("update_rows", "{} [{}, {}] with a stride of {} must be [{}, {}], contiguous", name,
+             view.rows, view.cols, view.stride, parameter.rows, gradient.cols);
+    }
+    check_array("update_rows", name, view.data, view.rows * view.cols);
+  }
+};
 
 // The access where its elements know nothing of each other.
 std::optional<ElementAccess> element_access(const StateAccess& access) {
@@ -90,15 +117,15 @@ void update_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& fi
     refuse(op, "gradient [{}, {}] does not fit parameter [{}, {}]", gradient.rows, gradient.cols,
            parameter.rows, parameter.cols);
   }
-  check_access("first", first, gradient, parameter);
-  check_access("second", second, gradient, parameter);
+  std::visit(CheckAccess{"first", gradient, parameter}, first);
+  std::visit(CheckAccess{"second", gradient, parameter}, second);
   const std::optional<ElementAccess> first_elements = element_access(first);
   const std::optional<ElementAccess> second_elements = element_access(second);
   if (first_elements && second_elements) {
     dispatch(exec, cpu::update_rows, cuda::update_rows, rule, *first_elements, *second_elements,
              ids, gradient, parameter);
   } else {
-    dispatch(exec, cpu::update_sketched_rows, cuda::update_sketched_rows, rule, first, second, ids,
+    dispatch(exec, cpu::update_pieces, cuda::update_pieces, rule, first, second, ids,
              gradient, parameter);
   }
 }

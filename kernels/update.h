@@ -9,8 +9,9 @@
 
 namespace sketchgrad::kernels {
 
-// How an auxiliary variable is advanced and read: an ElementAccess or a sketch.
-using StateAccess = std::variant<NoState, DenseState, SketchState>;
+// How an auxiliary variable is advanced and read: an ElementAccess, a PieceAccess or a sketch.
+using StateAccess =
+    std::variant<NoState, DenseState, SketchState, FactoredState, Bf16State, BlockState>;
 
 // One optimizer step of `gradient.rows` rows: for every entry r and column c, with table row
 // id = ids[r] (or r where ids is null; an entry with an id below 0 is no row),

@@ -9,10 +9,10 @@ void update_rows(const Exec&, const UpdateRule& rule, const ElementAccess& first
   update_rows_impl(TbbPolicy{}, rule, first, second, ids, gradient, parameter);
 }
 
-void update_sketched_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
+void update_pieces(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
                           const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
                           Matrix parameter) {
-  update_sketched_rows_impl(TbbPolicy{}, exec, rule, first, second, ids, gradient, parameter);
+  update_pieces_impl(TbbPolicy{}, exec, rule, first, second, ids, gradient, parameter);
 }
 
 }  // namespace sketchgrad::kernels::cpu

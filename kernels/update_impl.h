@@ -13,13 +13,13 @@ namespace sketchgrad::kernels {
 namespace cpu {
 void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
-void update_sketched_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+void update_pieces(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
                           const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 }  // namespace cpu
 namespace cuda {
 void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
-void update_sketched_rows(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
+void update_pieces(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
                           const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 }  // namespace cuda
 

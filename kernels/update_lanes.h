@@ -11,23 +11,28 @@
 #include "sketchgrad/kernels/update.h"
 #include "sketchgrad/kernels/vector_access.h"
 
-// update_rows on the GPU where a variable lies in a sketch. A lane group takes one piece of a row's
+// update_rows on the GPU where a variable is advanced piece by piece: one that lies in a sketch, or
+// a PieceAccess. A lane group takes one piece of a row's
 // columns, or of all rows of a bucket. A bucket has one writer, and takes its rows in their order.
 //
 // Where all sketches of the step have one plan of one depth, as in the default pair, a group takes
 // a bucket's rows one after the other (BucketLanes): cells, gradient and parameter are read once
 // and written once, and nothing else is stored. Otherwise (several depths, plans of their own,
 // requery, very many rows a bucket) one pass over the rows leaves their changes in a tile of
-// columns (RowLanes), and one over the buckets takes them in (TakeInBuckets), tile by tile.
+// columns (RowLanes), and one over the buckets takes them in (TakeInBuckets), tile by tile. Without
+// a sketch there is the pass over the rows alone.
 namespace sketchgrad::kernels {
 
 // ---- What kernels need of a step, to be copied to the device
 
 // One auxiliary variable.
 struct LaneVariable {
-  enum class Kind : uint8_t { none, dense, sketch };
+  enum class Kind : uint8_t { none, dense, sketch, factored, bf16, block };
   Kind kind = Kind::none;
   DenseState dense;
+  FactoredState factored;
+  Bf16State bf16;
+  BlockState block;
   SketchView sketch;
   const Slot* slots = nullptr;  // [depth, rows]
   int64_t rows = 0;             // of the step
@@ -40,6 +45,24 @@ struct LaneVariable {
       LaneVariable variable;
       variable.kind = Kind::dense;
       variable.dense = state;
+      return variable;
+    }
+    LaneVariable operator()(const FactoredState& state) const {
+      LaneVariable variable;
+      variable.kind = Kind::factored;
+      variable.factored = state;
+      return variable;
+    }
+    LaneVariable operator()(const Bf16State& state) const {
+      LaneVariable variable;
+      variable.kind = Kind::bf16;
+      variable.bf16 = state;
+      return variable;
+    }
+    LaneVariable operator()(const BlockState& state) const {
+      LaneVariable variable;
+      variable.kind = Kind::block;
+      variable.block = state;
       return variable;
     }
     LaneVariable operator()(const SketchState& state) const {
@@ -192,14 +215,60 @@ SG_HD float slot_factor(const SketchStep& step, Slot slot) {
   return step.with_signs ? slot_sign(slot) : 1.0f;
 }
 
-// Dense or no state.
-template <class Span>
-SG_HD void advance_elements(const Span& span, const LaneVariable& variable, int64_t id,
-                            int64_t column, const typename Span::Values& gradient,
+// value = f(column of the piece, gradient)
+template <class Span, class F>
+SG_HD void for_each_value(const Span& span, const typename Span::Values& gradient,
+                          typename Span::Values& value, const F& f) {
+  span.for_each_step([&](int s, int64_t c) {
+    for (int i = 0; i < Span::kVec; ++i) value.step[s].at[i] = f(c + i, gradient.step[s].at[i]);
+  });
+}
+
+template <class Group, class Span>
+SG_HD void advance_block(const Group& group, const Span& span, const BlockState& state, int64_t id,
+                         int64_t column, int64_t piece, const typename Span::Values& gradient,
+                         typename Span::Values& value) {
+  const BlockState::Row row = state.row(id);
+  const float old = row.scales[piece];
+  float largest = 0.0f;
+  for_each_value(span, gradient, value, [&](int64_t c, float g) {
+    const float next = row.next(column + c, g, old);
+    largest = larger_magnitude(largest, next);
+    return next;
+  });
+  largest = combine_over_lanes(group, largest, LargerMagnitude{});
+  const BlockScale scale = BlockScale::of(largest);
+  group.sync();  // all lanes have read the old scale
+  if (group.lane() == 0) row.scales[piece] = scale.scale;
+  span.for_each_step([&](int s, int64_t c) {
+    for (int i = 0; i < Span::kVec; ++i) {
+      row.store(column + c + i, value.step[s].at[i], scale.inverse);
+    }
+  });
+}
+
+// A variable that lies in no sketch.
+template <class Group, class Span>
+SG_HD void advance_elements(const Group& group, const Span& span, const LaneVariable& variable,
+                            int64_t id, int64_t column, int64_t piece,
+                            const typename Span::Values& gradient,
                             typename Span::Values& value) {
   if (variable.kind == LaneVariable::Kind::none) {
     value = gradient;
     return;
+  }
+  if (variable.kind == LaneVariable::Kind::block) {
+    return advance_block(group, span, variable.block, id, column, piece, gradient, value);
+  }
+  if (variable.kind == LaneVariable::Kind::factored) {
+    const FactoredState::Row row = variable.factored.row(id);
+    return for_each_value(span, gradient, value,
+                          [&](int64_t c, float g) { return row.next(column + c, g); });
+  }
+  if (variable.kind == LaneVariable::Kind::bf16) {
+    const Bf16State::Row row = variable.bf16.row(id);
+    return for_each_value(span, gradient, value,
+                          [&](int64_t c, float g) { return row.next(column + c, g); });
   }
   const DenseState::Row row = variable.dense.row(0, id);
   const typename Span::Values old = span.load(row.x + column);
@@ -286,7 +355,7 @@ struct BucketLanes {
                             int32_t r, int64_t id, int64_t column, int64_t piece,
                             const Values& gradient, Bucket& bucket, Values& value) {
     if (variable.kind != LaneVariable::Kind::sketch) {
-      advance_elements(span, variable, id, column, gradient, value);
+      advance_elements(group, span, variable, id, column, piece, gradient, value);
       return;
     }
     const float sign = slot_factor(variable.step, variable.slots[r]);
@@ -358,7 +427,8 @@ struct RowLanes {
   SG_HD void advance(const Group& group, const Span& span, const Part& part, int64_t r, int64_t id,
                      int64_t column, const Values& gradients, Values& value) const {
     if (part.variable.kind != LaneVariable::Kind::sketch) {
-      advance_elements(span, part.variable, id, column, gradients, value);
+      advance_elements(group, span, part.variable, id, column, column / tile.piece_columns,
+                       gradients, value);
       return;
     }
     switch (part.variable.sketch.depth) {
@@ -474,6 +544,7 @@ inline int64_t change_tile_columns(int64_t rows, int64_t dim, int64_t piece, int
 inline const SketchPlan* plan_to_take_by(const StateAccess& first, const StateAccess& second) {
   const auto* sketch1 = std::get_if<SketchState>(&first);
   const auto* sketch2 = std::get_if<SketchState>(&second);
+  if (sketch1 == nullptr && sketch2 == nullptr) return nullptr;
   const SketchPlan* const plan = sketch1 != nullptr ? sketch1->plan : sketch2->plan;
   for (const auto* sketch : {sketch1, sketch2}) {
     if (sketch == nullptr) continue;
@@ -484,8 +555,8 @@ inline const SketchPlan* plan_to_take_by(const StateAccess& first, const StateAc
 
 template <int kVec>
 bool is_aligned(const LaneVariable& variable) {
-  if (variable.kind == LaneVariable::Kind::none) return true;
   if (variable.kind == LaneVariable::Kind::dense) return is_aligned<kVec>(variable.dense.state);
+  if (!variable.is_sketch()) return true;
   return is_aligned<kVec>(ConstMatrix{variable.sketch.cells, variable.sketch.width,
                                       variable.sketch.dim, variable.sketch.stride});
 }
@@ -575,7 +646,7 @@ void update_by_lanes(const Policy& policy, const Exec& exec, const LaneRule& rul
 }
 
 template <class Policy>
-void update_sketched_rows_by_lanes(const Policy& policy, const Exec& exec, const UpdateRule& rule,
+void update_pieces_by_lanes(const Policy& policy, const Exec& exec, const UpdateRule& rule,
                                    const StateAccess& first, const StateAccess& second,
                                    const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
   if (gradient.rows == 0 || gradient.cols == 0) return;

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <variant>
 
+#include "sketchgrad/kernels/low_precision_rules.h"
 #include "sketchgrad/kernels/macros.h"
+#include "sketchgrad/kernels/philox.h"
 #include "sketchgrad/kernels/views.h"
 
 // The per-element mathematics of optimizer steps: `rules` (how a parameter moves, given its
@@ -101,7 +103,112 @@ struct DenseState {
   SG_HD Row row(int64_t, int64_t id) const { return {state.row(id), accumulate}; }
 };
 
-// Accesses whose elements know nothing of each other.
+// Accesses that are advanced element by element in place, in the loop of the rule itself.
 using ElementAccess = std::variant<NoState, DenseState>;
+
+// ---- Accesses that are advanced a piece of a row at a time: the rule gets a piece's new values.
+// Pieces are those of sketch_piece_columns. row(id) gives next(c, g), the new value.
+
+// A factor a row and one a column: x = decay * f + scale * input(g), f the product or the minimum
+// of both. Nothing is stored: what the factors take in comes before or after (factors.h).
+struct FactoredState {
+  const float* rows;     // [table rows]
+  const float* columns;  // [columns]; null: the row's factor alone
+  bool minimum;
+  Accumulate accumulate;
+  struct Row {
+    float factor;
+    const float* columns;
+    bool minimum;
+    Accumulate accumulate;
+    SG_HD float next(int64_t c, float g) const {
+      float f = factor;
+      if (columns != nullptr) {
+        const float other = columns[c];
+        f = minimum ? (other < factor ? other : factor) : factor * other;
+      }
+      return accumulate.decay * f + accumulate.scale * accumulate.input(g);
+    }
+  };
+  SG_HD Row row(int64_t id) const { return {rows[id], columns, minimum, accumulate}; }
+};
+
+// The upper half of a float for each element, rounded stochastically.
+struct Bf16State {
+  MatrixView<uint16_t> state;  // [table rows, columns], contiguous
+  Accumulate accumulate;
+  PhiloxKey key;  // of the step
+  struct Row {
+    uint16_t* x;
+    uint64_t index;  // of the first element
+    Accumulate accumulate;
+    PhiloxKey key;
+    SG_HD float next(int64_t c, float g) const {
+      const float value =
+          accumulate.decay * bf16_to_float(x[c]) + accumulate.scale * accumulate.input(g);
+      x[c] = float_to_bf16(value, philox_bits(key, index + static_cast<uint64_t>(c)));
+      return value;
+    }
+  };
+  SG_HD Row row(int64_t id) const {
+    return {state.row(id), static_cast<uint64_t>(id * state.stride), accumulate, key};
+  }
+};
+
+// Eight bits for each element and a scale for each piece of a row: its largest magnitude over
+// kLargestCode. Rounded stochastically. (Dettmers et al. 2022, "8-bit Optimizers via Block-wise
+// Quantization", with codes and rounding of our own.) An element's new value is next(); it is
+// stored when the piece's scale is known.
+struct BlockState {
+  MatrixView<uint8_t> codes;  // [table rows, columns], contiguous
+  Matrix scales;              // [table rows, sketch_pieces(columns)]
+  bool with_signs;
+  Accumulate accumulate;
+  PhiloxKey key;  // of the step
+  struct Row {
+    uint8_t* codes;
+    float* scales;
+    uint64_t index;  // of the first element
+    bool with_signs;
+    Accumulate accumulate;
+    PhiloxKey key;
+    SG_HD float next(int64_t c, float g, float scale) const {
+      const float old = with_signs ? Float8<true>::to_float(codes[c]) : Float8<false>::to_float(codes[c]);
+      return accumulate.decay * (scale * old) + accumulate.scale * accumulate.input(g);
+    }
+    SG_HD void store(int64_t c, float value, float inverse_scale) const {
+      const uint32_t random = philox_bits(key, index + static_cast<uint64_t>(c));
+      const float x = value * inverse_scale;
+      codes[c] = with_signs ? Float8<true>::from_float(x, random) : Float8<false>::from_float(x, random);
+    }
+  };
+  SG_HD Row row(int64_t id) const {
+    return {codes.row(id), scales.row(id), static_cast<uint64_t>(id * codes.stride), with_signs,
+            accumulate, key};
+  }
+};
+// A piece's scale from its largest magnitude; the inverse is 0 where all is 0, or so small that it
+// has no inverse.
+struct BlockScale {
+  float scale;
+  float inverse;
+  static SG_HD BlockScale of(float largest) {
+    const float scale = largest * (1.0f / kLargestCode);
+    const bool usable = scale >= 1.17549435e-38f;
+    return {usable || scale != scale ? scale : 0.0f, usable ? 1.0f / scale : 0.0f};
+  }
+};
+
+// A NaN stays one.
+SG_HD float larger_magnitude(float largest, float value) {
+  const float size = value < 0.0f ? -value : value;
+  return size > largest || size != size ? size : largest;
+}
+
+struct LargerMagnitude {
+  SG_HD float operator()(float a, float b) const { return larger_magnitude(a, b); }
+};
+
+using PieceAccess = std::variant<FactoredState, Bf16State, BlockState>;
 
 }  // namespace sketchgrad::kernels

@@ -10,10 +10,11 @@
 #include "sketchgrad/kernels/update.h"
 #include "sketchgrad/kernels/update_impl.h"
 
-// update_rows on the CPU where a variable lies in a sketch. Columns are independent, rows are not
-// (sketch_walk.h): a task walks all rows for a range of the columns, piece by piece
-// (sketch_piece_columns). A piece's variables are advanced, and the rule runs on it, while lines of
-// later rows are on their way, so that arithmetic and memory overlap.
+// update_rows on the CPU where a variable is advanced piece by piece (sketch_piece_columns): one
+// that lies in a sketch, or a PieceAccess. A piece's variables are advanced, and the rule runs on
+// it, while lines of later rows are on their way, so that arithmetic and memory overlap. Of a
+// sketch, columns are independent, rows are not (sketch_walk.h): a task walks all rows for a range
+// of the columns. Without one, tasks take rows, or pieces of long ones.
 namespace sketchgrad::kernels {
 
 // Columns of a range at most.
@@ -27,9 +28,14 @@ inline const SketchPlan* plan_to_walk_by(const StateAccess& first, const StateAc
   const auto* sketch1 = std::get_if<SketchState>(&first);
   const auto* sketch2 = std::get_if<SketchState>(&second);
   if (sketch1 != nullptr && sketch2 != nullptr && sketch1->plan != sketch2->plan) return nullptr;
+  if (sketch1 == nullptr && sketch2 == nullptr) return nullptr;
   const SketchPlan* const plan = sketch1 != nullptr ? sketch1->plan : sketch2->plan;
   if (plan->depth != 1) return nullptr;
   return 5 * plan->rows >= 6 * plan->groups[0].count ? plan : nullptr;
+}
+
+inline bool is_sketch(const StateAccess& access) {
+  return std::holds_alternative<SketchState>(access);
 }
 
 // Workspace of one variable and step; none where it is not in a sketch.
@@ -77,9 +83,66 @@ struct ElementWalk {
   };
 };
 
-using VariableWalk = std::variant<ElementWalk<NoState>, ElementWalk<DenseState>, SketchWalk>;
+// A variable that is advanced piece by piece. Columns of `gradient` begin at column `begin` of the
+// table.
+struct PieceWalk {
+  PieceAccess access;
+  const int32_t* ids;
+  ConstMatrix gradient;
+  int64_t begin;
 
-// One range of the columns of a step.
+  void prefetch(int64_t, int64_t, int64_t) const {}
+
+  // New values of columns [column, column + columns) of the table, one piece.
+  template <class AccessRow>
+  static void advance_piece(const AccessRow& row, const float* gradient, int64_t column,
+                            int64_t columns, float* values) {
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) values[c] = row.next(column + c, gradient[c]);
+  }
+  static void advance_piece(const BlockState::Row& row, const float* gradient, int64_t column,
+                            int64_t columns, int64_t piece_columns, float* values) {
+    float* const kept = row.scales + column / piece_columns;
+    const float old = *kept;
+    float largest = 0.0f;
+    for (int64_t c = 0; c < columns; ++c) {
+      values[c] = row.next(column + c, gradient[c], old);
+      largest = larger_magnitude(largest, values[c]);
+    }
+    const BlockScale scale = BlockScale::of(largest);
+    *kept = scale.scale;
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) row.store(column + c, values[c], scale.inverse);
+  }
+
+  struct Row {
+    const PieceWalk& walk;
+    int64_t r;
+    Row(const PieceWalk& of, int64_t row) : walk(of), r(row) {}
+    void advance(int64_t column, int64_t columns, float* values) const {
+      const int64_t id = walk.ids != nullptr ? walk.ids[r] : r;
+      const float* const g = walk.gradient.row(r) + column;
+      std::visit(
+          [&](const auto& access) {
+            if constexpr (std::is_same_v<std::decay_t<decltype(access)>, BlockState>) {
+              advance_piece(access.row(id), g, walk.begin + column, columns,
+                            sketch_piece_columns(access.codes.cols), values);
+            } else {
+              advance_piece(access.row(id), g, walk.begin + column, columns, values);
+            }
+          },
+          walk.access);
+    }
+    float load(int64_t, const float* advanced) const { return *advanced; }
+    float next(float value, float) const { return value; }
+    void store(int64_t, float) const {}
+  };
+};
+
+using VariableWalk =
+    std::variant<ElementWalk<NoState>, ElementWalk<DenseState>, SketchWalk, PieceWalk>;
+
+// A range of the columns of a step, and of its rows where there is no sketch.
 struct UpdateWalk {
   UpdateRule rule;
   VariableWalk first;
@@ -93,8 +156,11 @@ struct UpdateWalk {
   void operator()() {
     write_before_reading(first);
     write_before_reading(second);
-    std::visit([this](const auto& any_rule, const auto& walk1,
-                      const auto& walk2) { update(any_rule, walk1, walk2); },
+    update_rows(0, gradient.rows);
+  }
+  void update_rows(int64_t begin, int64_t end) const {
+    std::visit([&](const auto& any_rule, const auto& walk1,
+                   const auto& walk2) { update(any_rule, walk1, walk2, begin, end); },
                rule, first, second);
   }
 
@@ -128,18 +194,20 @@ struct UpdateWalk {
   }
 
   template <class Rule, class First, class Second>
-  void update(const Rule& any_rule, const First& first_walk, const Second& second_walk) const {
+  void update(const Rule& any_rule, const First& first_walk, const Second& second_walk,
+              int64_t begin, int64_t end) const {
     const Rule local = any_rule;
     const int64_t ahead = prefetch_rows(gradient.cols, kUpdateStreams);
     float values1[kWidestPiece];
     float values2[kWidestPiece];
-    for (int64_t i = 0; i < gradient.rows; ++i) {
+    for (int64_t i = begin; i < end; ++i) {
       const int64_t r = entry(i);
+      if (ids != nullptr && ids[r] < 0) continue;
       typename First::Row row1(first_walk, r);
       typename Second::Row row2(second_walk, r);
       const float* const gradients = gradient.row(r);
       float* const parameters = parameter.row(table_row(r));
-      const bool more = i + ahead < gradient.rows;
+      const bool more = i + ahead < end;
       const int64_t next = more ? entry(i + ahead) : 0;
       for_each_piece([&](int64_t column, auto columns) {
         if (more) {
@@ -189,12 +257,16 @@ struct MakeVariableWalk {
     }
     return SketchWalk(access, sums.turns(), sums.range(begin), ids, gradient);
   }
+  template <class Access>
+  VariableWalk operator()(const Access& access) const {
+    return PieceWalk{access, ids, gradient, begin};
+  }
 };
 
 template <class Policy>
-void update_sketched_rows_impl(const Policy&, const Exec& exec, const UpdateRule& rule,
-                               const StateAccess& first, const StateAccess& second,
-                               const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
+void update_pieces_impl(const Policy& policy, const Exec& exec, const UpdateRule& rule,
+                        const StateAccess& first, const StateAccess& second, const int32_t* ids,
+                        ConstMatrix gradient, Matrix parameter) {
   if (gradient.cols == 0) return;
   const SketchPlan* const plan = plan_to_walk_by(first, second);
   const WalkOrder order = plan != nullptr ? WalkOrder::buckets : WalkOrder::rows;
@@ -204,19 +276,33 @@ void update_sketched_rows_impl(const Policy&, const Exec& exec, const UpdateRule
   const int64_t widest = kRangeColumns / piece * piece;
   const auto walk = [&](int64_t begin, int64_t end) {
     const ConstMatrix g = gradient.columns(begin, end - begin);
-    UpdateWalk{rule,
-               std::visit(MakeVariableWalk{first_sums, begin, piece, ids, g}, first),
-               std::visit(MakeVariableWalk{second_sums, begin, piece, ids, g}, second),
-               ids,
-               g,
-               parameter.columns(begin, end - begin),
-               piece,
-               plan != nullptr ? plan->groups[0].order : nullptr}();
+    return UpdateWalk{rule,
+                      std::visit(MakeVariableWalk{first_sums, begin, piece, ids, g}, first),
+                      std::visit(MakeVariableWalk{second_sums, begin, piece, ids, g}, second),
+                      ids,
+                      g,
+                      parameter.columns(begin, end - begin),
+                      piece,
+                      plan != nullptr ? plan->groups[0].order : nullptr};
   };
+  if (!is_sketch(first) && !is_sketch(second)) {
+    const int64_t tile = kBlockElements / piece * piece;
+    const int64_t tiles = (gradient.cols + tile - 1) / tile;
+    for_each_range(policy, gradient.rows * tiles, kBlockElements / gradient.cols,
+                   [&](int64_t begin, int64_t end) {
+                     if (tiles == 1) return walk(0, gradient.cols).update_rows(begin, end);
+                     for (int64_t task = begin; task < end; ++task) {
+                       const int64_t column = task % tiles * tile;
+                       walk(column, std::min(gradient.cols, column + tile))
+                           .update_rows(task / tiles, task / tiles + 1);
+                     }
+                   });
+    return;
+  }
   Policy::for_each_span(sketch_pieces(gradient.cols), [&](int64_t first_piece, int64_t last_piece) {
     const int64_t last = std::min(gradient.cols, last_piece * piece);
     for (int64_t begin = first_piece * piece; begin < last; begin += widest) {
-      walk(begin, std::min(last, begin + widest));
+      walk(begin, std::min(last, begin + widest))();
     }
   });
 }

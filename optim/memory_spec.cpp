@@ -26,7 +26,7 @@ constexpr std::array<std::pair<Reading, std::string_view>, 9> kReadings{{
 }};
 
 constexpr std::string_view kGrammar =
-    "dense, none or sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]";
+    "dense, none, rowwise, rank1, sm3, sm3:1, bf16, int8 or sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]";
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -78,6 +78,12 @@ std::string to_string(Reading reading) {
 MemorySpec parse_memory(const std::string& text, MomentRole role) {
   if (text == "dense") return Dense{};
   if (text == "none") return None{};
+  if (text == "rowwise") return RowWise{};
+  if (text == "rank1") return RankOne{};
+  if (text == "sm3" || text == "sm3:2") return Sm3Covers{.variant = 2};
+  if (text == "sm3:1") return Sm3Covers{.variant = 1};
+  if (text == "bf16") return Bf16{};
+  if (text == "int8") return Int8{};
   constexpr std::string_view prefix = "sketch:";
   check(std::string_view(text).substr(0, prefix.size()) == prefix,
         "[memory] '{}' is not a memory; expected {}", text, kGrammar);
@@ -129,6 +135,11 @@ std::string sketch_text(const Sketch& spec) {
 struct SpecText {
   std::string operator()(const Dense&) const { return "dense"; }
   std::string operator()(const None&) const { return "none"; }
+  std::string operator()(const RowWise&) const { return "rowwise"; }
+  std::string operator()(const RankOne&) const { return "rank1"; }
+  std::string operator()(const Sm3Covers& spec) const { return spec.variant == 1 ? "sm3:1" : "sm3"; }
+  std::string operator()(const Bf16&) const { return "bf16"; }
+  std::string operator()(const Int8&) const { return "int8"; }
   std::string operator()(const CountSketch& spec) const { return sketch_text(spec); }
   std::string operator()(const CountMin& spec) const {
     std::string text = sketch_text(spec);

@@ -71,11 +71,27 @@ struct CountMin {
   Cleaning cleaning = {};
 };
 
-using MemorySpec = std::variant<Dense, None, CountSketch, CountMin>;
+// One float a row, for second moments (factored_memory.h).
+struct RowWise {};
+
+// A factor a row and one a column (factored_memory.h).
+struct RankOne {};
+
+// A bound a row and one a column, for second moments: SM3-I or SM3-II (factored_memory.h).
+struct Sm3Covers {
+  int variant = 2;
+};
+
+// Two bytes an element, or one and a scale for each piece of a row (low_precision_memory.h).
+struct Bf16 {};
+struct Int8 {};
+
+using MemorySpec = std::variant<Dense, None, CountSketch, CountMin, RowWise, RankOne, Sm3Covers,
+                                Bf16, Int8>;
 
 enum class MomentRole : uint8_t { first, second };
 
-// "dense", "none", or "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]". A
+// "dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8", or "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]". A
 // sketch is a CountSketch for a first moment, a CountMin for a second. Throws InvalidArgument
 // naming the part that cannot be read and what could stand there.
 MemorySpec parse_memory(const std::string& text, MomentRole role);

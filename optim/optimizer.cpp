@@ -34,8 +34,10 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
     return nullptr;
   }
   const kernels::Matrix view = table_view(parameter.value);
+  const Shape& shape = parameter.value.shape();
   return make_memory(spec, {parameter.name + "." + moment, role, *accumulate, view.rows, view.cols,
-                            hash_seed(seed, parameter.name), parameter.value.device()});
+                            hash_seed(seed, parameter.name), parameter.value.device(),
+                            shape.size() > 2 ? Shape(shape.begin() + 1, shape.end()) : Shape()});
 }
 
 }  // namespace

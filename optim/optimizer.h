@@ -67,6 +67,7 @@ class Optimizer {
   // The rule at a step, counted from 1: what it keeps, and how that takes in a gradient.
   RuleStep rule_step(int64_t step) const { return rule_(step, learning_rate_); }
   std::vector<Parameter*> parameters() const;
+  const Moments& default_moments() const { return default_moments_; }
 
   // Bytes of state, tensor by tensor.
   std::vector<StateBytes> state_bytes() const;

@@ -1,6 +1,8 @@
 #include "sketchgrad/optim/state_memory.h"
 
 #include "sketchgrad/optim/dense_memory.h"
+#include "sketchgrad/optim/factored_memory.h"
+#include "sketchgrad/optim/low_precision_memory.h"
 #include "sketchgrad/optim/sketch_memory.h"
 
 namespace sketchgrad {
@@ -46,6 +48,21 @@ struct MakeMemory {
   std::unique_ptr<StateMemory> operator()(const None&) const {
     return std::make_unique<NoMemory>(context);
   }
+  std::unique_ptr<StateMemory> operator()(const RowWise&) const {
+    return std::make_unique<RowWiseMemory>(context);
+  }
+  std::unique_ptr<StateMemory> operator()(const RankOne&) const {
+    return std::make_unique<RankOneMemory>(context);
+  }
+  std::unique_ptr<StateMemory> operator()(const Sm3Covers& spec) const {
+    return std::make_unique<Sm3Memory>(context, spec);
+  }
+  std::unique_ptr<StateMemory> operator()(const Bf16&) const {
+    return std::make_unique<Bf16Memory>(context);
+  }
+  std::unique_ptr<StateMemory> operator()(const Int8&) const {
+    return std::make_unique<Int8Memory>(context);
+  }
   std::unique_ptr<StateMemory> operator()(const CountSketch& spec) const {
     check(context.role == MomentRole::first,
           "[sketch] a signed count-sketch can turn negative and cannot be the second moment {}; "
@@ -67,6 +84,11 @@ struct PlanBytes {
     return context.rows * context.dim * static_cast<int64_t>(sizeof(float));
   }
   int64_t operator()(const None&) const { return 0; }
+  int64_t operator()(const RowWise&) const { return RowWiseMemory::planned_bytes(context); }
+  int64_t operator()(const RankOne&) const { return RankOneMemory::planned_bytes(context); }
+  int64_t operator()(const Sm3Covers&) const { return Sm3Memory::planned_bytes(context); }
+  int64_t operator()(const Bf16&) const { return Bf16Memory::planned_bytes(context); }
+  int64_t operator()(const Int8&) const { return Int8Memory::planned_bytes(context); }
   template <class Sketch>
   int64_t operator()(const Sketch& spec) const {
     return planned_sketch_bytes(context, spec);

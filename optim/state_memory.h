@@ -84,6 +84,8 @@ struct StateMemoryContext {
   int64_t dim = 0;
   uint64_t hash_seed = 0;  // one family a table
   Device device = kCpu;
+  // Of a tensor of more axes than two, those that its columns are; empty: [dim].
+  Shape columns_shape = {};
 };
 
 // Throws InvalidArgument where the spec does not fit: a ratio too small for one bucket a depth, a

@@ -10,6 +10,7 @@
 #include "sketchgrad/optim/momentum.h"
 #include "sketchgrad/optim/rmsprop.h"
 #include "sketchgrad/optim/sgd.h"
+#include "sketchgrad/optim/sm3.h"
 
 namespace sketchgrad::apps {
 
@@ -52,6 +53,15 @@ Optimizer make_adam(const OptimizerOptions& options, uint64_t seed) {
   return Optimizer(adam, seed);
 }
 
+Optimizer make_sm3(const OptimizerOptions& options, uint64_t seed) {
+  // Tables that are in no memory of their own have bounds as well.
+  return Optimizer(Sm3{.learning_rate = value_of(options.learning_rate),
+                       .momentum = value_of(options.momentum),
+                       .epsilon = value_of(options.epsilon),
+                       .second = table_moments(options).second},
+                   seed);
+}
+
 // What a rule has, and what it takes where nothing is said. Settings that a rule does not name it
 // does not have. Names and defaults in the help texts and messages come from here.
 struct Rule {
@@ -65,8 +75,8 @@ struct Rule {
   std::optional<double> momentum = std::nullopt;
   bool nesterov = false;
   bool weight_decay = false;
-  bool first_moment = false;
-  bool second_moment = false;
+  bool first_moment = false;  // kept where the momentum is not 0
+  const char* second_moment = nullptr;  // its memory unless given; null: there is none
 };
 
 constexpr Rule kRules[] = {
@@ -82,13 +92,13 @@ constexpr Rule kRules[] = {
      .learning_rate = 0.1,
      .epsilon = 1e-10,
      .initial_accumulator = 0.0,
-     .second_moment = true},
+     .second_moment = "dense"},
     {.name = "rmsprop",
      .make = make_rmsprop,
      .learning_rate = 0.002,
      .beta2 = 0.99,
      .epsilon = 1e-8,
-     .second_moment = true},
+     .second_moment = "dense"},
     {.name = "adam",
      .make = make_adam,
      .learning_rate = 0.002,
@@ -97,7 +107,14 @@ constexpr Rule kRules[] = {
      .epsilon = 1e-8,
      .weight_decay = true,
      .first_moment = true,
-     .second_moment = true},
+     .second_moment = "dense"},
+    {.name = "sm3",
+     .make = make_sm3,
+     .learning_rate = 0.1,
+     .epsilon = 1e-30,
+     .momentum = 0.0,
+     .first_moment = true,
+     .second_moment = "sm3"},
 };
 
 // "sgd, momentum, ..."
@@ -132,19 +149,20 @@ void fill(std::optional<double>& value, const std::optional<double>& fallback,
 
 void check_moment(const std::string& memory, bool present, const std::string& flag,
                   const std::string& rule) {
-  check(present || memory == "dense", "{}: {} has no such moment", flag, rule);
+  check(present || memory.empty() || memory == "dense", "{}: {} has no such moment", flag, rule);
 }
 
 void add_memory_options(CLI::App& command, OptimizerOptions& options) {
-  const std::string memories = "dense, none, or sketch:RATIO[,depth=N][,width=N][,reading=NAME]";
+  const std::string sketch = "sketch:RATIO[,depth=N][,width=N][,reading=NAME]";
   command
       .add_option("--moment1", options.moment1,
-                  "memory of the first moment: " + memories + "; none means beta1 = 0")
+                  "memory of the first moment: dense, none (beta1 = 0), bf16, int8, rank1 or " +
+                      sketch)
       ->capture_default_str();
-  command
-      .add_option("--moment2", options.moment2,
-                  "memory of the second moment: " + memories + "[,clean=ALPHA/STEPS]")
-      ->capture_default_str();
+  command.add_option("--moment2", options.moment2,
+                     "memory of the second moment: dense, bf16, int8, rowwise, rank1, sm3, sm3:1 "
+                     "or " +
+                         sketch + "[,clean=ALPHA/STEPS] [dense; of the rule sm3: sm3]");
 }
 
 void add_file_options(CLI::App& command, RunOptions& options) {
@@ -225,7 +243,10 @@ void add_options(CLI::App& command, RunOptions& options) {
 void complete(OptimizerOptions& options) {
   const Rule& rule = rule_named(options.optimizer);
   check_moment(options.moment1, rule.first_moment, "--moment1", options.optimizer);
-  check_moment(options.moment2, rule.second_moment, "--moment2", options.optimizer);
+  check_moment(options.moment2, rule.second_moment != nullptr, "--moment2", options.optimizer);
+  if (options.moment2.empty()) {
+    options.moment2 = rule.second_moment != nullptr ? rule.second_moment : "dense";
+  }
   fill(options.learning_rate, rule.learning_rate, "--learning-rate", options.optimizer);
   const bool without_first = rule.first_moment && options.moment1 == "none";
   check(!without_first || options.beta1.value_or(0.0) == 0.0,
@@ -247,8 +268,13 @@ void complete(OptimizerOptions& options) {
     check(!value || *value < 1.0, "{}: {} must be below 1", flag, value.value_or(0.0));
   }
   if (without_first && options.beta1) options.beta1 = 0.0;
-  check(options.moment1 != "none" || !options.momentum,
+  check(options.moment1 != "none" || options.momentum.value_or(0.0) == 0.0,
         "--moment1: momentum needs a memory; none is sgd");
+  if (rule.first_moment && options.momentum == 0.0) {
+    check(options.moment1 == "dense" || options.moment1 == "none",
+          "--moment1: {} without momentum keeps no first moment", options.optimizer);
+    options.moment1 = "none";
+  }
   check(options.moment2 != "none", "--moment2: {} needs a memory", options.optimizer);
   table_moments(options);
 }
@@ -267,7 +293,7 @@ nlohmann::json to_json(const OptimizerOptions& options) {
   put("momentum", options.momentum);
   const Moments moments = table_moments(options);
   if (rule.first_moment) result["moment1"] = to_string(moments.first);
-  if (rule.second_moment) result["moment2"] = to_string(moments.second);
+  if (rule.second_moment != nullptr) result["moment2"] = to_string(moments.second);
   if (rule.nesterov) result["nesterov"] = options.nesterov;
   if (rule.weight_decay) result["weight_decay"] = options.weight_decay;
   return result;

@@ -17,7 +17,7 @@ namespace sketchgrad::apps {
 struct OptimizerOptions {
   std::string optimizer = "adam";  // a name of kRules in options.cpp
   std::string moment1 = "dense";   // as parse_memory reads it
-  std::string moment2 = "dense";
+  std::string moment2 = {};        // empty: the rule's own
   std::optional<double> learning_rate;
   std::optional<double> beta1;
   std::optional<double> beta2;
@@ -51,8 +51,8 @@ void complete(OptimizerOptions& options);
 // Of completed options; only what the rule has.
 nlohmann::json to_json(const OptimizerOptions& options);
 
-// Of completed options. Parameters added without moments of their own get dense state, but no first
-// moment where moment1 is "none" (Adam with beta1 = 0).
+// Of completed options. Parameters added without moments of their own get dense state (of sm3, the
+// second moment that the options mean), but no first moment where moment1 is "none".
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed);
 // The memories of the tables that the options mean.
 Moments table_moments(const OptimizerOptions& options);

@@ -130,11 +130,11 @@ class Planner {
 
   PlannedMoment moment_of(const Table& table, MomentRole role) const {
     const OptimizerOptions& options = settings_.optimizer;
-    const RuleStep rule = make_optimizer(options, 0).rule_step(1);
+    const Optimizer optimizer = make_optimizer(options, 0);
+    const RuleStep rule = optimizer.rule_step(1);
     const auto& kept = role == MomentRole::first ? rule.first : rule.second;
     if (!kept) return {};
-    Moments moments = table.sketched ? table_moments(options) : Moments{};
-    if (!table.sketched && options.moment1 == "none") moments.first = None{};
+    const Moments moments = table.sketched ? table_moments(options) : optimizer.default_moments();
     const MemorySpec& spec = role == MomentRole::first ? moments.first : moments.second;
     const StateMemoryContext context{
         .name = "plan", .role = role, .accumulate = *kept, .rows = table.rows, .dim = table.dim};

@@ -41,8 +41,8 @@ TEST_CASE("options: help and messages name every rule, and its defaults") {
   lm::add_options(command, settings);
   const std::string help = command.help();
   CHECK(help.find("[rmsprop 0.99, adam 0.999]") != std::string::npos);
-  CHECK(help.find("[adagrad 1e-10, rmsprop 1e-08, adam 1e-08]") != std::string::npos);
-  const std::string names = "sgd, momentum, adagrad, rmsprop, adam";
+  CHECK(help.find("[adagrad 1e-10, rmsprop 1e-08, adam 1e-08, sm3 1e-30]") != std::string::npos);
+  const std::string names = "sgd, momentum, adagrad, rmsprop, adam, sm3";
   CHECK(help.find(names) != std::string::npos);
   CHECK_THROWS_WITH_AS(parsed({"--optimizer=adamant"}), doctest::Contains(names.c_str()),
                        InvalidArgument);
@@ -58,6 +58,17 @@ TEST_CASE("options: adam without a first moment has beta1 = 0") {
                        InvalidArgument);
 }
 
+TEST_CASE("options: sm3 has bounds and, with momentum, a first moment") {
+  const lm::TrainSettings plain = parsed({"--optimizer=sm3"});
+  CHECK(to_json(plain)["moment1"] == "none");
+  CHECK(to_json(plain)["moment2"] == "sm3");
+  const lm::TrainSettings given =
+      parsed({"--optimizer=sm3", "--momentum=0.9", "--moment1=bf16", "--moment2=sm3:1"});
+  CHECK(to_json(given)["moment1"] == "bf16");
+  CHECK(to_json(given)["moment2"] == "sm3:1");
+  CHECK(to_json(parsed({"--moment2=int8"}))["moment2"] == "int8");
+}
+
 TEST_CASE("options: what does not go together is refused") {
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"--optimizer=adamant"},
@@ -65,6 +76,9 @@ TEST_CASE("options: what does not go together is refused") {
                                              {"--optimizer=momentum", "--moment2=sketch:0.2"},
                                              {"--optimizer=momentum", "--moment1=none"},
                                              {"--optimizer=momentum", "--momentum=1"},
+                                             {"--optimizer=sm3", "--moment1=bf16"},
+                                             {"--optimizer=sm3", "--momentum=0.5", "--moment1=none"},
+                                             {"--moment2=sm3:3"},
                                              {"--optimizer=adagrad", "--moment2=none"},
                                              {"--optimizer=sgd", "--momentum=0.9"},
                                              {"--optimizer=sgd", "--weight-decay=0.1"},

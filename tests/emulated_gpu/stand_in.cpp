@@ -13,6 +13,8 @@
 #include "sketchgrad/kernels/device.h"
 #include "sketchgrad/kernels/elementwise_impl.h"
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/factors_impl.h"
+#include "sketchgrad/kernels/factors_lanes.h"
 #include "sketchgrad/kernels/gemm_impl.h"
 #include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
@@ -292,6 +294,25 @@ void add_column_sums(const Exec& exec, ConstMatrix in, float* out) {
   add_column_sums_by_lanes(kPolicy, exec, in, out);
 }
 
+// ---- factors.h
+
+void reduce_rows(const Exec&, const FactorElement& element, float* out) {
+  const OnDevice on_device;
+  reduce_factor_rows_by_lanes(kPolicy, element, out);
+}
+void reduce_columns(const Exec& exec, const FactorElement& element, float* out) {
+  const OnDevice on_device;
+  reduce_factor_columns_by_lanes(kPolicy, exec, element, out);
+}
+void sum_of_entries(const Exec& exec, const EntryElement& element, int64_t count, float* out) {
+  const OnDevice on_device;
+  sum_of_entries_by_lanes(kPolicy, exec, element, count, out);
+}
+void for_each_factor(const Exec&, const FactorLoop& loop, int64_t count) {
+  const OnDevice on_device;
+  impl::for_each_factor(kPolicy, loop, count);
+}
+
 // ---- rows.h
 
 void gather_rows(const Exec&, ConstMatrix table, const int32_t* ids, int32_t padding_id,
@@ -421,11 +442,11 @@ void update_rows(const Exec&, const UpdateRule& rule, const ElementAccess& first
   const OnDevice on_device;
   update_rows_impl(kPolicy, rule, first, second, ids, gradient, parameter);
 }
-void update_sketched_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
+void update_pieces(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
                           const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
                           Matrix parameter) {
   const OnDevice on_device;
-  update_sketched_rows_by_lanes(kPolicy, exec, rule, first, second, ids, gradient, parameter);
+  update_pieces_by_lanes(kPolicy, exec, rule, first, second, ids, gradient, parameter);
 }
 
 }  // namespace sketchgrad::kernels::cuda

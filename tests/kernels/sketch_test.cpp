@@ -310,7 +310,7 @@ TEST_CASE("buckets combine their rows, in columns of any width") {
 
 // Cuts the columns into `kSpans` spans, or as many as there are pieces.
 template <int64_t kSpans>
-struct SpanPolicy {
+struct SpanPolicy : SerialPolicy {
   template <class Body>
   static void for_each_span(int64_t blocks, const Body& body) {
     const int64_t spans = std::min(blocks, kSpans);
@@ -323,7 +323,7 @@ template <class Policy>
 [[gnu::noinline]] void update_by(const UpdateRule& rule, const StateAccess& first,
                                  const StateAccess& second, const int32_t* ids,
                                  ConstMatrix gradient, Matrix parameter) {
-  update_sketched_rows_impl(Policy{}, cpu_exec(), rule, first, second, ids, gradient, parameter);
+  update_pieces_impl(Policy{}, cpu_exec(), rule, first, second, ids, gradient, parameter);
 }
 
 void update_by_tbb(const UpdateRule& rule, const StateAccess& first, const StateAccess& second,

@@ -8,12 +8,14 @@ namespace sketchgrad::test {
 namespace {
 
 TEST_CASE("memories are read and written") {
-  for (const char* text : {"dense", "none", "sketch:0.2", "sketch:0.01,depth=1",
+  for (const char* text : {"dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8",
+                           "sketch:0.2", "sketch:0.01,depth=1",
                            "sketch:0.2,width=16", "sketch:0.2,depth=2,width=16,reading=own_delta",
                            "sketch:0.5,reading=requery,clean=0.5/125", "sketch:0.2,clean=0/10"}) {
     CAPTURE(text);
     CHECK(to_string(parse_memory(text, MomentRole::second)) == text);
   }
+  CHECK(to_string(parse_memory("sm3:2", MomentRole::second)) == "sm3");
   CHECK(to_string(parse_memory("sketch:.2", MomentRole::first)) == "sketch:0.2");
   CHECK(std::holds_alternative<CountSketch>(parse_memory("sketch:0.2", MomentRole::first)));
   CHECK(std::holds_alternative<CountMin>(parse_memory("sketch:0.2", MomentRole::second)));
@@ -27,6 +29,8 @@ TEST_CASE("what cannot be read names the part") {
   };
   fails("", "''");
   fails("dens", "'dens'");
+  fails("sm3:3", "'sm3:3'");
+  fails("int4", "'int4'");
   fails("sketch", "'sketch'");
   fails("sketch:", "''");
   fails("sketch:0", "ratio 0");

@@ -82,7 +82,7 @@ struct UpdateByLanes {
   uint32_t order_seed;
   void operator()(const StepRows& rows, const kernels::StateAccess& first,
                   const kernels::StateAccess& second, Matrix parameter) const {
-    kernels::update_sketched_rows_by_lanes(EmulatedPolicy{{}, order_seed}, rows.exec(), kAdam,
+    kernels::update_pieces_by_lanes(EmulatedPolicy{{}, order_seed}, rows.exec(), kAdam,
                                            first, second, rows.ids(), rows.gradient(), parameter);
   }
 };
@@ -218,7 +218,7 @@ TEST_CASE("lanes: entries with an id below zero are no rows") {
       kernels::SketchPlan other = plan;
       state1.plan = &plan;
       state2.plan = by_rows ? &other : &plan;
-      kernels::update_sketched_rows_by_lanes(
+      kernels::update_pieces_by_lanes(
           EmulatedPolicy{}, rows.exec(), kAdam, first, second, all_ids.data(),
           kernels::contiguous<const float>(all_gradient.data(), kEntries, size.dim), parameter);
     };

@@ -4,10 +4,10 @@
 
 namespace sketchgrad::kernels::cuda {
 
-void update_sketched_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
+void update_pieces(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
                           const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
                           Matrix parameter) {
-  update_sketched_rows_by_lanes(CudaPolicy{exec}, exec, rule, first, second, ids, gradient,
+  update_pieces_by_lanes(CudaPolicy{exec}, exec, rule, first, second, ids, gradient,
                                 parameter);
 }
 

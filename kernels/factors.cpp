@@ -1,0 +1,117 @@
+#include "sketchgrad/kernels/factors.h"
+
+#include "sketchgrad/kernels/check.h"
+#include "sketchgrad/kernels/dispatch.h"
+#include "sketchgrad/kernels/factors_impl.h"
+
+namespace sketchgrad::kernels {
+
+namespace {
+
+void check_axis(const char* op, const ColumnAxis& axis) {
+  if (axis.outer < 0 || axis.size < 0 || axis.inner < 0) {
+    refuse(op, "axis [{}, {}, {}], sizes must not be negative", axis.outer, axis.size, axis.inner);
+  }
+}
+
+}  // namespace
+
+void row_sums(const Exec& exec, const int32_t* ids, ConstMatrix gradient, bool squared,
+              float* out) {
+  check_matrix("row_sums", "gradient", gradient);
+  check_array("row_sums", "out", out, gradient.rows);
+  dispatch(exec, cpu::reduce_rows, cuda::reduce_rows,
+           FactorElement{InputElement{ids, gradient, squared}}, out);
+}
+
+void column_sums(const Exec& exec, const int32_t* ids, ConstMatrix gradient, bool squared,
+                 float* out) {
+  check_matrix("column_sums", "gradient", gradient);
+  check_array("column_sums", "out", out, gradient.cols);
+  dispatch(exec, cpu::reduce_columns, cuda::reduce_columns,
+           FactorElement{InputElement{ids, gradient, squared}}, out);
+}
+
+void row_maxima(const Exec& exec, const int32_t* ids, ConstMatrix gradient, const Covers& covers,
+                float* out) {
+  check_matrix("row_maxima", "gradient", gradient);
+  check_array("row_maxima", "out", out, gradient.rows);
+  check_array("row_maxima", "row covers", covers.rows, gradient.rows);
+  check_array("row_maxima", "column covers", covers.columns, gradient.cols);
+  dispatch(exec, cpu::reduce_rows, cuda::reduce_rows,
+           FactorElement{CoverElement{ids, gradient, covers}}, out);
+}
+
+void column_maxima(const Exec& exec, const int32_t* ids, ConstMatrix gradient,
+                   const Covers& covers, float* out) {
+  check_matrix("column_maxima", "gradient", gradient);
+  check_array("column_maxima", "out", out, gradient.cols);
+  check_array("column_maxima", "row covers", covers.rows, gradient.rows);
+  check_array("column_maxima", "column covers", covers.columns, gradient.cols);
+  dispatch(exec, cpu::reduce_columns, cuda::reduce_columns,
+           FactorElement{CoverElement{ids, gradient, covers}}, out);
+}
+
+void sum_of_entries(const Exec& exec, const int32_t* ids, int64_t count, const float* x,
+                    float* out) {
+  check_count("sum_of_entries", "count", count);
+  check_array("sum_of_entries", "x", x, count);
+  check_array("sum_of_entries", "out", out, 1);
+  dispatch(exec, cpu::sum_of_entries, cuda::sum_of_entries, EntryElement{ids, x}, count, out);
+}
+
+void advance_entries(const Exec& exec, const int32_t* ids, int64_t count, float decay, float scale,
+                     const float* values, float* x) {
+  check_count("advance_entries", "count", count);
+  check_array("advance_entries", "values", values, count);
+  check_array("advance_entries", "x", x, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{AdvanceEntry{ids, decay, scale, values, x}}, count);
+}
+
+void raise_entries(const Exec& exec, const float* values, int64_t count, float* x) {
+  check_count("raise_entries", "count", count);
+  check_array("raise_entries", "values", values, count);
+  check_array("raise_entries", "x", x, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor, FactorLoop{RaiseEntry{values, x}},
+           count);
+}
+
+void advance_columns(const Exec& exec, const PartialDecay& decay, float scale, const float* values,
+                     int64_t count, float* x) {
+  check_count("advance_columns", "count", count);
+  check_array("advance_columns", "values", values, count);
+  check_array("advance_columns", "x", x, count);
+  check_array("advance_columns", "part", decay.part, 1);
+  check_array("advance_columns", "whole", decay.whole, 1);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{AdvanceColumn{decay, scale, values, x}}, count);
+}
+
+void over_mean(const Exec& exec, const float* x, const float* total, int64_t count, float* out) {
+  check_count("over_mean", "count", count);
+  check_array("over_mean", "x", x, count);
+  check_array("over_mean", "total", total, 1);
+  check_array("over_mean", "out", out, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{OverMean{x, total, static_cast<float>(count), out}}, count);
+}
+
+void spread_minimum(const Exec& exec, const ColumnAxis& axis, const float* cover, float* out) {
+  check_axis("spread_minimum", axis);
+  const int64_t columns = axis.outer * axis.size * axis.inner;
+  check_array("spread_minimum", "cover", cover, columns > 0 ? axis.size : 0);
+  check_array("spread_minimum", "out", out, columns);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{SpreadMinimum{axis, cover, out}}, columns);
+}
+
+void axis_maxima(const Exec& exec, const ColumnAxis& axis, const float* columns, float* out) {
+  check_axis("axis_maxima", axis);
+  check_array("axis_maxima", "columns", columns, axis.outer * axis.size * axis.inner);
+  check_array("axis_maxima", "out", out, axis.size);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{AxisMaximum{axis, columns, out}}, axis.size);
+}
+
+}  // namespace sketchgrad::kernels

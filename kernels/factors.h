@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+
+#include "sketchgrad/kernels/exec.h"
+#include "sketchgrad/kernels/views.h"
+
+// What factored state (a float a row, a float a column: row-wise, rank-one, SM3 memories) needs of
+// the gradient of a step. Gradient [K, D]; entry r is table row ids[r], or r where ids is null, and
+// no row at all where ids[r] < 0. Reductions run in double and in a fixed order: the same bits for
+// any number of threads.
+namespace sketchgrad::kernels {
+
+// out[r] = sum over c of input(g(r, c)), input(g) = g or g^2.
+void row_sums(const Exec&, const int32_t* ids, ConstMatrix gradient, bool squared, float* out);
+// out[c] = sum over r of input(g(r, c)).
+void column_sums(const Exec&, const int32_t* ids, ConstMatrix gradient, bool squared, float* out);
+
+// Maxima over a row, or a column, of
+//   keep * min(row_cover[id], column_cover[c]) + scale * g(r, c)^2;
+// 0 for no entries.
+struct Covers {
+  const float* rows;     // [table rows]
+  const float* columns;  // [D]
+  float keep;
+  float scale;
+};
+void row_maxima(const Exec&, const int32_t* ids, ConstMatrix gradient, const Covers&, float* out);
+void column_maxima(const Exec&, const int32_t* ids, ConstMatrix gradient, const Covers&,
+                   float* out);
+
+// *out = sum of x[id] over the entries r < count.
+void sum_of_entries(const Exec&, const int32_t* ids, int64_t count, const float* x, float* out);
+
+// x[id] = decay * x[id] + scale * values[r] for the entries r.
+void advance_entries(const Exec&, const int32_t* ids, int64_t count, float decay, float scale,
+                     const float* values, float* x);
+
+// x[i] = max(x[i], values[i]); a NaN stays one.
+void raise_entries(const Exec&, const float* values, int64_t count, float* x);
+
+// x[c] = decay * x[c] + scale * values[c] with a decay that lies on the device:
+// decay = 1 + (entry_decay - 1) * factor * part / whole, and entry_decay where whole is 0: what
+// a sum over all rows keeps where `part` of it decays.
+struct PartialDecay {
+  float entry_decay;
+  float factor;
+  const float* part;
+  const float* whole;
+};
+void advance_columns(const Exec&, const PartialDecay&, float scale, const float* values,
+                     int64_t count, float* x);
+
+// out[c] = count * x[c] / *total: multiples of the mean; 1 where *total is 0.
+void over_mean(const Exec&, const float* x, const float* total, int64_t count, float* out);
+
+// Covers of one axis of the columns, which are a tensor [outer, size, inner] flattened:
+// out[c] = min(out[c], cover[axis index of c]), and out[k] = max over the columns of index k.
+struct ColumnAxis {
+  int64_t outer = 1;
+  int64_t size = 1;
+  int64_t inner = 1;
+};
+void spread_minimum(const Exec&, const ColumnAxis&, const float* cover, float* out);
+void axis_maxima(const Exec&, const ColumnAxis&, const float* columns, float* out);
+
+}  // namespace sketchgrad::kernels

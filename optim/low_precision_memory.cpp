@@ -1,0 +1,65 @@
+#include "sketchgrad/optim/low_precision_memory.h"
+
+namespace sketchgrad {
+
+namespace {
+
+// The moments of a table round apart.
+uint64_t rounding_seed(const StateMemoryContext& context) {
+  return context.hash_seed ^ (context.role == MomentRole::first ? 0x1B0Fu : 0x2B0Fu);
+}
+
+kernels::PhiloxKey rounding_key(uint64_t seed, const StepRows& step) {
+  return {seed, static_cast<uint64_t>(step.step())};
+}
+
+}  // namespace
+
+Bf16Memory::Bf16Memory(const StateMemoryContext& context)
+    : seed_(rounding_seed(context)),
+      state_(Tensor::zeros({context.rows, context.dim},
+                           {Category::optimizer_state, context.name + ".bf16"}, DType::bfloat16,
+                           context.device)) {}
+
+int64_t Bf16Memory::planned_bytes(const StateMemoryContext& context) {
+  return context.rows * context.dim * size_of(DType::bfloat16);
+}
+
+kernels::StateAccess Bf16Memory::begin(StepRows& step, const kernels::Accumulate& accumulate) {
+  const int64_t dim = step.gradient().cols;
+  return kernels::Bf16State{
+      kernels::contiguous(state_.data<uint16_t>(), state_.numel() / dim, dim), accumulate,
+      rounding_key(seed_, step)};
+}
+
+std::vector<std::pair<std::string, Tensor>> Bf16Memory::tensors() const {
+  return {{"bf16", state_}};
+}
+
+Int8Memory::Int8Memory(const StateMemoryContext& context)
+    : seed_(rounding_seed(context)),
+      with_signs_(context.role == MomentRole::first),
+      codes_(Tensor::zeros({context.rows, context.dim},
+                           {Category::optimizer_state, context.name + ".codes"}, DType::uint8,
+                           context.device)),
+      scales_(Tensor::zeros({context.rows, kernels::sketch_pieces(context.dim)},
+                            {Category::optimizer_state, context.name + ".scales"}, DType::float32,
+                            context.device)) {}
+
+int64_t Int8Memory::planned_bytes(const StateMemoryContext& context) {
+  return context.rows * (context.dim * size_of(DType::uint8) +
+                         kernels::sketch_pieces(context.dim) * size_of(DType::float32));
+}
+
+kernels::StateAccess Int8Memory::begin(StepRows& step, const kernels::Accumulate& accumulate) {
+  return kernels::BlockState{
+      kernels::contiguous(codes_.data<uint8_t>(), codes_.size(0), codes_.size(1)),
+      kernels::contiguous(scales_.data<float>(), scales_.size(0), scales_.size(1)), with_signs_,
+      accumulate, rounding_key(seed_, step)};
+}
+
+std::vector<std::pair<std::string, Tensor>> Int8Memory::tensors() const {
+  return {{"codes", codes_}, {"scales", scales_}};
+}
+
+}  // namespace sketchgrad
