@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "sketchgrad/kernels/elementwise_rules.h"
+#include "sketchgrad/kernels/factors_rules.h"
 #include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/low_precision_rules.h"
 #include "sketchgrad/kernels/lsh_rules.h"
 #include "sketchgrad/kernels/lstm_rules.h"
 #include "sketchgrad/kernels/math_rules.h"
@@ -326,6 +328,80 @@ void print_softmax(Inputs& inputs) {
   print("SoftmaxProbability", without);
 }
 
+void print_low_precision(Inputs& inputs) {
+  for (int64_t i = 0; i < kCount; ++i) {
+    const float x = inputs.number(1.0f);
+    const auto random = static_cast<uint32_t>(0x9E3779B9u * static_cast<uint64_t>(i + 1));
+    print("float_to_bf16", uint64_t{float_to_bf16(x, random)});
+    print("bf16_to_float", bf16_to_float(static_cast<uint16_t>(random & 0x7F7Fu)));
+    print("Float8 with sign", uint64_t{Float8<true>::from_float(x, random)});
+    print("Float8", uint64_t{Float8<false>::from_float(std::abs(x), random)});
+    print("Float8 with sign back", Float8<true>::to_float(static_cast<uint8_t>(random)));
+    print("Float8 back", Float8<false>::to_float(static_cast<uint8_t>(random)));
+    print("BlockScale", BlockScale::of(std::abs(x)).inverse);
+    print("larger_magnitude", larger_magnitude(0.5f, x));
+  }
+}
+
+void print_factors(Inputs& inputs) {
+  std::vector<float> gradient = inputs.floats(kCount);
+  std::vector<float> rows = inputs.floats(kRows), columns = inputs.floats(kCols);
+  std::vector<float> x = inputs.floats(kCols), values = inputs.floats(kCols);
+  const int32_t ids[kRows] = {2, -1, 0, 4, 1};
+  const ConstMatrix matrix = contiguous<const float>(gradient.data(), kRows, kCols);
+  const InputElement input{ids, matrix, true};
+  const CoverElement cover{ids, matrix, {rows.data(), columns.data(), 0.9f, 0.1f}};
+  const EntryElement entry{ids, rows.data()};
+  const FactoredState factored{rows.data(), columns.data(), false, {1.0f, 0.0f, false}};
+  const FactoredState least{rows.data(), columns.data(), true, {0.9f, 0.1f, true}};
+  for (int64_t r = 0; r < kRows; ++r) {
+    print("EntryElement", static_cast<float>(entry(r)));
+    print("InputElement::skip", uint64_t{input.skip(r)});
+    print("CoverElement::skip", uint64_t{cover.skip(r)});
+    if (input.skip(r)) continue;
+    for (int64_t c = 0; c < kCols; ++c) {
+      print("InputElement", static_cast<float>(input.row(r)(c)));
+      print("CoverElement", static_cast<float>(cover.row(r)(c)));
+      print("FactoredState", factored.row(ids[r]).next(c, matrix(r, c)));
+      print("FactoredState, minimum", least.row(ids[r]).next(c, matrix(r, c)));
+    }
+  }
+  print("Largest", static_cast<float>(Largest::of(1.0, 2.0)));
+  print("AddUp", static_cast<float>(AddUp::of(1.0, 2.0)));
+  const float part = 0.3f, whole = 0.7f;
+  std::vector<float> spread = columns;
+  for (int64_t i = 0; i < kRows; ++i) AdvanceEntry{ids, 0.9f, 0.1f, values.data(), x.data()}(i);
+  for (int64_t i = 0; i < kCols; ++i) {
+    RaiseEntry{values.data(), x.data()}(i);
+    AdvanceColumn{{0.9f, 2.0f, &part, &whole}, 0.1f, values.data(), x.data()}(i);
+    OverMean{x.data(), &whole, static_cast<float>(kCols), columns.data()}(i);
+    SpreadMinimum{{1, kCols, 1}, values.data(), spread.data()}(i);
+    AxisMaximum{{1, kCols, 1}, columns.data(), values.data()}(i);
+  }
+  print("AdvanceEntry, RaiseEntry, AdvanceColumn", x);
+  print("OverMean", columns);
+  print("SpreadMinimum", spread);
+  print("AxisMaximum", values);
+
+  std::vector<uint16_t> halves(kCount);
+  std::vector<uint8_t> codes(kCount);
+  std::vector<float> scales(kRows, 0.01f);
+  const Bf16State bf16{contiguous(halves.data(), kRows, kCols), {0.9f, 0.1f, true}, {3, 5}};
+  const BlockState block{contiguous(codes.data(), kRows, kCols),
+                         contiguous(scales.data(), kRows, int64_t{1}), true, {0.9f, 0.1f, false},
+                         {3, 5}};
+  for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t c = 0; c < kCols; ++c) {
+      print("Bf16State", bf16.row(r).next(c, matrix(r, c)));
+      print("Bf16State after", uint64_t{halves[static_cast<size_t>(r * kCols + c)]});
+      const float value = block.row(r).next(c, matrix(r, c), 0.01f);
+      print("BlockState", value);
+      block.row(r).store(c, value, 30.0f);
+      print("BlockState after", uint64_t{codes[static_cast<size_t>(r * kCols + c)]});
+    }
+  }
+}
+
 void print_updates(Inputs& inputs) {
   std::vector<float> state = inputs.floats(kCount);
   const DenseState dense{matrix_of(state), {0.9f, 0.1f, true}};
@@ -381,5 +457,7 @@ int main() {
   print_softmax(inputs);
   print_labels(inputs);
   print_updates(inputs);
+  print_low_precision(inputs);
+  print_factors(inputs);
   return 0;
 }

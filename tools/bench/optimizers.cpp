@@ -32,7 +32,12 @@ std::vector<Variant> variants(bool with_readings) {
   std::vector<Variant> all = {{"dense state", {Dense{}, Dense{}}},
                               {"CS-V", {Dense{}, minimum(automatic)}},
                               {"CS-M", {sketch(automatic), Dense{}}},
-                              {"CS-MV", {sketch(automatic), minimum(automatic)}}};
+                              {"CS-MV", {sketch(automatic), minimum(automatic)}},
+                              {"V row-wise", {Dense{}, RowWise{}}},
+                              {"V rank-one", {Dense{}, RankOne{}}},
+                              {"V SM3-II", {Dense{}, Sm3Covers{}}},
+                              {"MV bf16", {Bf16{}, Bf16{}}},
+                              {"MV int8", {Int8{}, Int8{}}}};
   if (!with_readings) return all;
   for (const Reading reading : {Reading::requery, Reading::own_delta, Reading::mean_delta,
                                 Reading::bucket_local, Reading::linear}) {
@@ -48,7 +53,19 @@ std::vector<Variant> variants(bool with_readings) {
 // Bytes of one moment's state that a step of `active` rows reads and writes, each once.
 double state_bytes(const StateDict& state, const std::string& name, int64_t dim, double active) {
   const auto cells = state.tensors.find(name + ".cells");
-  if (cells == state.tensors.end()) return 8.0 * active * static_cast<double>(dim);
+  if (cells == state.tensors.end()) {
+    // A part for each row, all of it for the active ones, or a factor of the columns.
+    double bytes = 0.0;
+    for (const auto& [part, tensor] : state.tensors) {
+      if (part.rfind(name + ".", 0) != 0) continue;
+      const double row_bytes =
+          static_cast<double>(tensor.bytes()) / static_cast<double>(tensor.size(0));
+      bytes += 2.0 * row_bytes * (tensor.size(0) == dim && tensor.dim() == 1
+                                      ? static_cast<double>(dim)
+                                      : active);
+    }
+    return bytes;
+  }
   const double depth = static_cast<double>(cells->second.size(0));
   const double width = static_cast<double>(cells->second.size(1));
   // The expected number of buckets that `active` rows hash to.
