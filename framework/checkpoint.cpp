@@ -66,8 +66,8 @@ std::string_view format_name(DType dtype) {
 }
 
 std::optional<DType> parse_dtype(const std::string& name) {
-  for (const DType dtype : {DType::float32, DType::int32, DType::int64, DType::bfloat16,
-                            DType::uint8}) {
+  for (const DType dtype :
+       {DType::float32, DType::int32, DType::int64, DType::bfloat16, DType::uint8}) {
     if (format_name(dtype) == name) return dtype;
   }
   return std::nullopt;

@@ -42,8 +42,8 @@ void row_maxima(const Exec& exec, const int32_t* ids, ConstMatrix gradient, cons
            FactorElement{CoverElement{ids, gradient, covers}}, out);
 }
 
-void column_maxima(const Exec& exec, const int32_t* ids, ConstMatrix gradient,
-                   const Covers& covers, float* out) {
+void column_maxima(const Exec& exec, const int32_t* ids, ConstMatrix gradient, const Covers& covers,
+                   float* out) {
   check_matrix("column_maxima", "gradient", gradient);
   check_array("column_maxima", "out", out, gradient.cols);
   check_array("column_maxima", "row covers", covers.rows, gradient.rows);

@@ -56,9 +56,10 @@ void reduce_rows(const Policy& policy, const FactorElement& any, float* out) {
         for_each_range(policy, g.rows, kBlockElements / std::max<int64_t>(g.cols, 1),
                        [&](int64_t begin, int64_t end) {
                          for (int64_t r = begin; r < end; ++r) {
-                           out[r] = element.skip(r) ? 0.0f
-                                                    : static_cast<float>(reduce_lanes<Op>(
-                                                          element.row(r), g.cols));
+                           out[r] =
+                               element.skip(r)
+                                   ? 0.0f
+                                   : static_cast<float>(reduce_lanes<Op>(element.row(r), g.cols));
                          }
                        });
       },

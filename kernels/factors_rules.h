@@ -92,8 +92,8 @@ struct RaiseEntry {
   const float* values;
   float* x;
   SG_HD void operator()(int64_t i) const {
-    x[i] = static_cast<float>(
-        Largest::of(static_cast<double>(x[i]), static_cast<double>(values[i])));
+    x[i] =
+        static_cast<float>(Largest::of(static_cast<double>(x[i]), static_cast<double>(values[i])));
   }
 };
 

@@ -41,9 +41,7 @@ struct Float8 {
   static constexpr uint32_t kShift = 23 - kMantissa;
 
   // The step of codes of exponent 0: that of exponent 1.
-  static SG_HD float least() {
-    return float_from_bits((127u - kExponents + 1u - kMantissa) << 23);
-  }
+  static SG_HD float least() { return float_from_bits((127u - kExponents + 1u - kMantissa) << 23); }
   static SG_HD float magnitude(uint32_t code) {
     const float normal = float_from_bits((code + kBias) << kShift);
     return code >= 8 ? normal : static_cast<float>(code) * least();

@@ -140,7 +140,7 @@ void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const Ele
   not_compiled();
 }
 void update_pieces(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
-                          const int32_t*, ConstMatrix, Matrix) {
+                   const int32_t*, ConstMatrix, Matrix) {
   not_compiled();
 }
 

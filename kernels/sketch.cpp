@@ -8,7 +8,7 @@
 
 namespace sketchgrad::kernels {
 
-SketchPlan sketch_plan(const Exec& exec, uint64_t seed, int32_t depth, int64_t width,
+SketchPlan sketch_plan(const Exec& exec, const RowHash& hash, int32_t depth, int64_t width,
                        const int32_t* ids, int64_t rows, SketchPlanArrays arrays) {
   const char* op = "sketch_plan";
   if (depth < 1 || depth > kMaxSketchDepth) {
@@ -18,11 +18,14 @@ SketchPlan sketch_plan(const Exec& exec, uint64_t seed, int32_t depth, int64_t w
     refuse(op, "width {} is outside 1 to 2^31 - 1", width);
   }
   check_count(op, "rows", rows);
+  if (hash.band_rows < 0 || (hash.band_rows > 0 && hash.band_rows > INT32_MAX)) {
+    refuse(op, "bands of a table of {} rows, at most {}", hash.band_rows, INT32_MAX);
+  }
   SketchPlan plan{rows, depth, width, arrays.slots, {}};
   const ScratchArray<int32_t> buckets(exec, rows, "sketch.buckets", ScratchKind::indices);
   for (int32_t j = 0; j < depth; ++j) {
     dispatch(exec, cpu::sketch_slots, cuda::sketch_slots,
-             SlotElement{seed, j, width, ids, arrays.slots + j * rows, buckets.data()}, rows);
+             SlotElement{hash, j, width, ids, arrays.slots + j * rows, buckets.data()}, rows);
     plan.groups[static_cast<size_t>(j)] =
         group_by_key(exec, buckets.data(), rows, width, arrays.keys + j * rows,
                      arrays.begin + j * (rows + 1), arrays.order + j * rows);

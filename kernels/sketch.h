@@ -30,8 +30,8 @@ struct SketchPlanArrays {
 };
 
 // Entry r of the step is table row ids[r], or r where ids is null.
-SketchPlan sketch_plan(const Exec&, uint64_t seed, int32_t depth, int64_t width, const int32_t* ids,
-                       int64_t rows, SketchPlanArrays arrays);
+SketchPlan sketch_plan(const Exec&, const RowHash& hash, int32_t depth, int64_t width,
+                       const int32_t* ids, int64_t rows, SketchPlanArrays arrays);
 
 // An access of update_rows: a variable in a sketch, advanced for the rows of `plan` as `step` says.
 // The plan must outlive the update.

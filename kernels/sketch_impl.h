@@ -9,7 +9,7 @@ namespace sketchgrad::kernels {
 
 // Fills slots of one depth; the group keys are the buckets without the sign, -1 for what is no row.
 struct SlotElement {
-  uint64_t seed;
+  RowHash hash;
   int32_t depth_index;
   int64_t width;
   const int32_t* ids;
@@ -17,7 +17,7 @@ struct SlotElement {
   int32_t* buckets;
   SG_HD void operator()(int64_t r) const {
     const int64_t id = ids != nullptr ? ids[r] : r;
-    const Slot slot = sketch_slot(seed, depth_index, id, width);
+    const Slot slot = hash.slot(depth_index, id, width);
     slots[r] = slot;
     buckets[r] = id >= 0 ? static_cast<int32_t>(slot_bucket(slot)) : -1;
   }

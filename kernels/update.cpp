@@ -125,8 +125,8 @@ void update_rows(const Exec& exec, const UpdateRule& rule, const StateAccess& fi
     dispatch(exec, cpu::update_rows, cuda::update_rows, rule, *first_elements, *second_elements,
              ids, gradient, parameter);
   } else {
-    dispatch(exec, cpu::update_pieces, cuda::update_pieces, rule, first, second, ids,
-             gradient, parameter);
+    dispatch(exec, cpu::update_pieces, cuda::update_pieces, rule, first, second, ids, gradient,
+             parameter);
   }
 }
 

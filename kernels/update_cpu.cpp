@@ -10,8 +10,8 @@ void update_rows(const Exec&, const UpdateRule& rule, const ElementAccess& first
 }
 
 void update_pieces(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
-                          const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
-                          Matrix parameter) {
+                   const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
+                   Matrix parameter) {
   update_pieces_impl(TbbPolicy{}, exec, rule, first, second, ids, gradient, parameter);
 }
 

@@ -14,13 +14,13 @@ namespace cpu {
 void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 void update_pieces(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
-                          const int32_t* ids, ConstMatrix gradient, Matrix parameter);
+                   const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 }  // namespace cpu
 namespace cuda {
 void update_rows(const Exec&, const UpdateRule&, const ElementAccess&, const ElementAccess&,
                  const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 void update_pieces(const Exec&, const UpdateRule&, const StateAccess&, const StateAccess&,
-                          const int32_t* ids, ConstMatrix gradient, Matrix parameter);
+                   const int32_t* ids, ConstMatrix gradient, Matrix parameter);
 }  // namespace cuda
 
 // Gradient, parameter and two auxiliary variables.

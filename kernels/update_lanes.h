@@ -251,8 +251,7 @@ SG_HD void advance_block(const Group& group, const Span& span, const BlockState&
 template <class Group, class Span>
 SG_HD void advance_elements(const Group& group, const Span& span, const LaneVariable& variable,
                             int64_t id, int64_t column, int64_t piece,
-                            const typename Span::Values& gradient,
-                            typename Span::Values& value) {
+                            const typename Span::Values& gradient, typename Span::Values& value) {
   if (variable.kind == LaneVariable::Kind::none) {
     value = gradient;
     return;
@@ -647,8 +646,8 @@ void update_by_lanes(const Policy& policy, const Exec& exec, const LaneRule& rul
 
 template <class Policy>
 void update_pieces_by_lanes(const Policy& policy, const Exec& exec, const UpdateRule& rule,
-                                   const StateAccess& first, const StateAccess& second,
-                                   const int32_t* ids, ConstMatrix gradient, Matrix parameter) {
+                            const StateAccess& first, const StateAccess& second, const int32_t* ids,
+                            ConstMatrix gradient, Matrix parameter) {
   if (gradient.rows == 0 || gradient.cols == 0) return;
   const LaneRule lane_rule(rule);
   const int64_t piece = sketch_piece_columns(gradient.cols);

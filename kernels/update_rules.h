@@ -173,18 +173,20 @@ struct BlockState {
     Accumulate accumulate;
     PhiloxKey key;
     SG_HD float next(int64_t c, float g, float scale) const {
-      const float old = with_signs ? Float8<true>::to_float(codes[c]) : Float8<false>::to_float(codes[c]);
+      const float old =
+          with_signs ? Float8<true>::to_float(codes[c]) : Float8<false>::to_float(codes[c]);
       return accumulate.decay * (scale * old) + accumulate.scale * accumulate.input(g);
     }
     SG_HD void store(int64_t c, float value, float inverse_scale) const {
       const uint32_t random = philox_bits(key, index + static_cast<uint64_t>(c));
       const float x = value * inverse_scale;
-      codes[c] = with_signs ? Float8<true>::from_float(x, random) : Float8<false>::from_float(x, random);
+      codes[c] =
+          with_signs ? Float8<true>::from_float(x, random) : Float8<false>::from_float(x, random);
     }
   };
   SG_HD Row row(int64_t id) const {
-    return {codes.row(id), scales.row(id), static_cast<uint64_t>(id * codes.stride), with_signs,
-            accumulate, key};
+    return {codes.row(id), scales.row(id), static_cast<uint64_t>(id * codes.stride),
+            with_signs,    accumulate,     key};
   }
 };
 // A piece's scale from its largest magnitude; the inverse is 0 where all is 0, or so small that it

@@ -26,8 +26,8 @@ void advance_row_means(StepRows& step, const kernels::Accumulate& accumulate, co
   const Tensor sums = workspace(step, "factors.row_sums", gradient.rows);
   kernels::row_sums(step.exec(), step.ids(), gradient, accumulate.squared, sums.data<float>());
   kernels::advance_entries(step.exec(), step.ids(), gradient.rows, accumulate.decay,
-                           accumulate.scale / static_cast<float>(gradient.cols),
-                           sums.data<float>(), rows.data<float>());
+                           accumulate.scale / static_cast<float>(gradient.cols), sums.data<float>(),
+                           rows.data<float>());
 }
 
 Shape columns_shape(const StateMemoryContext& context) {
@@ -81,10 +81,9 @@ kernels::StateAccess RankOneMemory::begin(StepRows& step, const kernels::Accumul
   kernels::sum_of_entries(exec, nullptr, dim, columns, whole);
   // Where all rows are active they are the whole, to the last bit.
   const bool all = step.ids() == nullptr;
-  kernels::advance_columns(exec,
-                           {accumulate.decay, all ? 1.0f : static_cast<float>(dim),
-                            all ? whole : part, whole},
-                           accumulate.scale, sums.data<float>(), dim, columns);
+  kernels::advance_columns(
+      exec, {accumulate.decay, all ? 1.0f : static_cast<float>(dim), all ? whole : part, whole},
+      accumulate.scale, sums.data<float>(), dim, columns);
   advance_row_means(step, accumulate, rows_);
 
   shape_ = workspace(step, "factors.shape", dim);
@@ -121,8 +120,8 @@ int64_t Sm3Memory::planned_bytes(const StateMemoryContext& context) {
   return floats * kFloat;
 }
 
-// cover(k) <- decay cover(k) + scale * max over the columns of index k; in a row-sparse step it does
-// not fall.
+// cover(k) <- decay cover(k) + scale * max over the columns of index k; in a row-sparse step it
+// does not fall.
 void Sm3Memory::raise_axes(StepRows& step, float decay, float scale, const Tensor& column_maxima) {
   for (Axis& axis : axes_) {
     const int64_t size = axis.columns.size;
@@ -157,8 +156,8 @@ kernels::StateAccess Sm3Memory::begin(StepRows& step, const kernels::Accumulate&
   column_maxima_ = workspace(step, "sm3.column_maxima", gradient.cols);
   float* const rows = rows_.data<float>();
   const bool first = variant_ == 1;
-  const kernels::Covers covers{rows, column_cover_.data<float>(),
-                               first ? 0.0f : accumulate.decay, first ? 1.0f : accumulate.scale};
+  const kernels::Covers covers{rows, column_cover_.data<float>(), first ? 0.0f : accumulate.decay,
+                               first ? 1.0f : accumulate.scale};
   kernels::row_maxima(step.exec(), step.ids(), gradient, covers, row_maxima_.data<float>());
   kernels::column_maxima(step.exec(), step.ids(), gradient, covers, column_maxima_.data<float>());
   if (first) {

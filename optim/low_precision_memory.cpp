@@ -27,9 +27,8 @@ int64_t Bf16Memory::planned_bytes(const StateMemoryContext& context) {
 
 kernels::StateAccess Bf16Memory::begin(StepRows& step, const kernels::Accumulate& accumulate) {
   const int64_t dim = step.gradient().cols;
-  return kernels::Bf16State{
-      kernels::contiguous(state_.data<uint16_t>(), state_.numel() / dim, dim), accumulate,
-      rounding_key(seed_, step)};
+  return kernels::Bf16State{kernels::contiguous(state_.data<uint16_t>(), state_.numel() / dim, dim),
+                            accumulate, rounding_key(seed_, step)};
 }
 
 std::vector<std::pair<std::string, Tensor>> Bf16Memory::tensors() const {

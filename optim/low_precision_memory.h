@@ -23,8 +23,9 @@ class Bf16Memory final : public StateMemory {
   Tensor state_;  // bfloat16 [rows, dim]
 };
 
-// Eight bits and a scale for each piece of a row (kernels::sketch_piece_columns: 64 columns or a few
-// more). Bytes: rows * (dim + 4 * pieces), which for one column is more than dense state.
+// Eight bits and a scale for each piece of a row (kernels::sketch_pieces: of about 64 columns, at
+// most four up to 2048). Bytes: rows * (dim + 4 * pieces), which for one column is more than dense
+// state.
 class Int8Memory final : public StateMemory {
  public:
   explicit Int8Memory(const StateMemoryContext&);

@@ -26,7 +26,9 @@ constexpr std::array<std::pair<Reading, std::string_view>, 9> kReadings{{
 }};
 
 constexpr std::string_view kGrammar =
-    "dense, none, rowwise, rank1, sm3, sm3:1, bf16, int8 or sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]";
+    "dense, none, rowwise, rank1, sm3, sm3:1, bf16, int8, "
+    "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS] or "
+    "banded:RATIO[,...]";
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -84,11 +86,13 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
   if (text == "sm3:1") return Sm3Covers{.variant = 1};
   if (text == "bf16") return Bf16{};
   if (text == "int8") return Int8{};
-  constexpr std::string_view prefix = "sketch:";
-  check(std::string_view(text).substr(0, prefix.size()) == prefix,
+  const size_t colon = text.find(':');
+  const std::string kind = text.substr(0, colon);
+  check(colon != std::string::npos && (kind == "sketch" || kind == "banded"),
         "[memory] '{}' is not a memory; expected {}", text, kGrammar);
-  const auto parts = split(std::string_view(text).substr(prefix.size()), ',');
+  const auto parts = split(std::string_view(text).substr(colon + 1), ',');
   CountMin spec;
+  spec.banded = kind == "banded";
   spec.ratio = parse_number<double>(parts[0], text);
   check(spec.ratio > 0.0 && spec.ratio <= 1.0, "[memory] ratio {} in '{}' is outside (0, 1]",
         spec.ratio, text);
@@ -116,14 +120,14 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
     }
   }
   if (role == MomentRole::second) return spec;
-  return CountSketch{spec.ratio, spec.depth, spec.width, spec.reading};
+  return CountSketch{spec.ratio, spec.depth, spec.width, spec.reading, spec.banded};
 }
 
 namespace {
 
 template <class Sketch>
 std::string sketch_text(const Sketch& spec) {
-  std::string text = fmt::format("sketch:{}", spec.ratio);
+  std::string text = fmt::format("{}:{}", spec.banded ? "banded" : "sketch", spec.ratio);
   if (spec.depth != Sketch{}.depth) text += fmt::format(",depth={}", spec.depth);
   if (spec.width != 0) text += fmt::format(",width={}", spec.width);
   if (spec.reading != Reading::automatic) {
@@ -137,7 +141,9 @@ struct SpecText {
   std::string operator()(const None&) const { return "none"; }
   std::string operator()(const RowWise&) const { return "rowwise"; }
   std::string operator()(const RankOne&) const { return "rank1"; }
-  std::string operator()(const Sm3Covers& spec) const { return spec.variant == 1 ? "sm3:1" : "sm3"; }
+  std::string operator()(const Sm3Covers& spec) const {
+    return spec.variant == 1 ? "sm3:1" : "sm3";
+  }
   std::string operator()(const Bf16&) const { return "bf16"; }
   std::string operator()(const Int8&) const { return "int8"; }
   std::string operator()(const CountSketch& spec) const { return sketch_text(spec); }

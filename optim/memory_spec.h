@@ -47,11 +47,15 @@ struct None {};
 // `width` > 0 gives the buckets a depth instead. depth 0: the reading's own (3; 1 for wiener and
 // row_scaled). Automatic is wiener, or trusted for tables so narrow that the floats it keeps with a
 // row (one for each piece of the columns: kernels::sketch_pieces) would take half of the bytes.
+//
+// banded: neighbouring rows of the table share a bucket instead of random ones (kernels::RowHash);
+// for tables whose rows go by falling frequency. depth 0 is then 1.
 struct CountSketch {
   double ratio = 0.2;
   int32_t depth = 0;
   int64_t width = 0;
   Reading reading = Reading::automatic;
+  bool banded = false;
 };
 
 // Multiply the whole sketch by alpha every `every` steps (0: never); section 4 of the paper. What
@@ -69,6 +73,7 @@ struct CountMin {
   int64_t width = 0;
   Reading reading = Reading::automatic;
   Cleaning cleaning = {};
+  bool banded = false;
 };
 
 // One float a row, for second moments (factored_memory.h).
@@ -86,14 +91,15 @@ struct Sm3Covers {
 struct Bf16 {};
 struct Int8 {};
 
-using MemorySpec = std::variant<Dense, None, CountSketch, CountMin, RowWise, RankOne, Sm3Covers,
-                                Bf16, Int8>;
+using MemorySpec =
+    std::variant<Dense, None, CountSketch, CountMin, RowWise, RankOne, Sm3Covers, Bf16, Int8>;
 
 enum class MomentRole : uint8_t { first, second };
 
-// "dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8", or "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]". A
-// sketch is a CountSketch for a first moment, a CountMin for a second. Throws InvalidArgument
-// naming the part that cannot be read and what could stand there.
+// "dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8", or
+// "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]", or the same with
+// "banded:". A sketch is a CountSketch for a first moment, a CountMin for a second. Throws
+// InvalidArgument naming the part that cannot be read and what could stand there.
 MemorySpec parse_memory(const std::string& text, MomentRole role);
 // The shortest text that parse_memory turns into the same.
 std::string to_string(const MemorySpec&);

@@ -27,7 +27,7 @@ float mass_after(const kernels::Accumulate& accumulate, int64_t steps) {
 }  // namespace
 
 SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double ratio, int32_t depth,
-                                   int64_t row_floats) {
+                                   int64_t row_floats, const kernels::RowHash& hash) {
   const double rows = static_cast<double>(context.rows);
   const double dim = static_cast<double>(context.dim);
   const double bucket_floats = depth * dim;
@@ -37,8 +37,9 @@ SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double rat
         "{:.6f}",
         ratio, context.name, context.rows, context.dim, depth,
         (std::ceil((bucket_floats + rows * row_floats) / (rows * dim) * 1e6) + 1.0) / 1e6);
-  if (width >= kernels::kBlockedWidth) width -= std::fmod(width, kernels::kHashBlock);
-  return {depth, static_cast<int64_t>(width), context.hash_seed};
+  if (hash.band_rows == 0 && width >= kernels::kBlockedWidth)
+    width -= std::fmod(width, kernels::kHashBlock);
+  return {depth, static_cast<int64_t>(width), hash};
 }
 
 SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geometry,
@@ -69,7 +70,7 @@ kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumula
   const int64_t dim = cells_.shape()[2];
   return kernels::SketchState{
       {cells_.data<float>(), geometry_.depth, geometry_.width, dim, dim},
-      &rows.plan(geometry_.seed, geometry_.depth, geometry_.width),
+      &rows.plan(geometry_.hash, geometry_.depth, geometry_.width),
       choices(accumulate, rows.step()),
       row_state_.defined()
           ? kernels::contiguous(row_state_.data<float>(), row_state_.size(0), row_state_.size(1))
@@ -147,7 +148,8 @@ void SketchMemory::save(StateDict& state, const std::string& prefix) const {
   state.set_integer(prefix + "layout", kLayout);
   state.set_integer(prefix + "depth", geometry_.depth);
   state.set_integer(prefix + "width", geometry_.width);
-  state.set_unsigned(prefix + "hash_seed", geometry_.seed);
+  state.set_unsigned(prefix + "hash_seed", geometry_.hash.seed);
+  state.set_integer(prefix + "band_rows", geometry_.hash.band_rows);
   state.set(prefix + "reading", to_string(reading_));
   state.set_real(prefix + "cell_scale", cell_scale_);
 }
@@ -166,7 +168,11 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
         "{}, reading {}",
         name_, state.source, depth, width, reading, geometry_.depth, geometry_.width,
         to_string(reading_));
-  geometry_.seed = state.unsigned_integer(prefix + "hash_seed");
+  const int64_t band_rows = state.integer(prefix + "band_rows");
+  check(band_rows == geometry_.hash.band_rows,
+        "[sketch] {}: {} holds bands of {} rows (0: hashed rows), this optimizer {}", name_,
+        state.source, band_rows, geometry_.hash.band_rows);
+  geometry_.hash.seed = state.unsigned_integer(prefix + "hash_seed");
   cell_scale_ = state.real(prefix + "cell_scale");
 }
 
@@ -209,12 +215,13 @@ Reading second_moment_reading(const StateMemoryContext& context, const CountMin&
 template <class Spec>
 SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, Reading reading) {
   const int64_t floats = row_floats(reading, context.dim);
-  const int32_t depth = spec.depth > 0 ? spec.depth : (floats > 0 ? 1 : 3);
+  const int32_t depth = spec.depth > 0 ? spec.depth : (floats > 0 || spec.banded ? 1 : 3);
+  const kernels::RowHash hash{context.hash_seed, spec.banded ? context.rows : 0};
   check(reading != Reading::trusted || depth >= 2,
         "[sketch] reading trusted of {} compares depths: depth {} must be at least 2", context.name,
         depth);
-  if (spec.width > 0) return {depth, spec.width, context.hash_seed};
-  return SketchGeometry::fit(context, spec.ratio, depth, floats);
+  if (spec.width > 0) return {depth, spec.width, hash};
+  return SketchGeometry::fit(context, spec.ratio, depth, floats, hash);
 }
 
 template <class Spec>

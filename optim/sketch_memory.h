@@ -8,13 +8,13 @@ namespace sketchgrad {
 struct SketchGeometry {
   int32_t depth = 0;
   int64_t width = 0;  // buckets a depth
-  uint64_t seed = 0;
+  kernels::RowHash hash;
 
   // The widest sketch whose bytes, with `row_floats` further floats a table row, are at most
   // `ratio` of the dense state's. Throws InvalidArgument with the smallest ratio that works if none
   // is.
   static SketchGeometry fit(const StateMemoryContext&, double ratio, int32_t depth,
-                            int64_t row_floats);
+                            int64_t row_floats, const kernels::RowHash&);
 };
 
 // The sketch of such a memory, without making it. Throws as make_memory does.

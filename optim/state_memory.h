@@ -34,7 +34,7 @@ class StepRows {
   int64_t step() const { return step_; }  // 1 in the first step of the optimizer
 
   // The rows' places in a sketch geometry; made once a step and geometry.
-  const kernels::SketchPlan& plan(uint64_t seed, int32_t depth, int64_t width);
+  const kernels::SketchPlan& plan(const kernels::RowHash& hash, int32_t depth, int64_t width);
 
  private:
   struct Plan {
@@ -46,7 +46,7 @@ class StepRows {
   const int32_t* ids_;
   kernels::ConstMatrix gradient_;
   int64_t step_;
-  std::map<std::tuple<uint64_t, int32_t, int64_t>, Plan> plans_;
+  std::map<std::tuple<uint64_t, int64_t, int32_t, int64_t>, Plan> plans_;
 };
 
 // One auxiliary variable x of a table [rows, dim], of which a step advances the active rows:

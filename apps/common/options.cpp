@@ -75,7 +75,7 @@ struct Rule {
   std::optional<double> momentum = std::nullopt;
   bool nesterov = false;
   bool weight_decay = false;
-  bool first_moment = false;  // kept where the momentum is not 0
+  bool first_moment = false;            // kept where the momentum is not 0
   const char* second_moment = nullptr;  // its memory unless given; null: there is none
 };
 
@@ -153,16 +153,19 @@ void check_moment(const std::string& memory, bool present, const std::string& fl
 }
 
 void add_memory_options(CLI::App& command, OptimizerOptions& options) {
-  const std::string sketch = "sketch:RATIO[,depth=N][,width=N][,reading=NAME]";
+  const std::string sketch =
+      "sketch:RATIO[,depth=N][,width=N][,reading=NAME]; banded:RATIO for sketch:RATIO: "
+      "neighbouring "
+      "rows share buckets, for ids by falling frequency";
   command
-      .add_option("--moment1", options.moment1,
-                  "memory of the first moment: dense, none (beta1 = 0), bf16, int8, rank1 or " +
-                      sketch)
+      .add_option(
+          "--moment1", options.moment1,
+          "memory of the first moment: dense, none (beta1 = 0), bf16, int8, rank1 or " + sketch)
       ->capture_default_str();
   command.add_option("--moment2", options.moment2,
                      "memory of the second moment: dense, bf16, int8, rowwise, rank1, sm3, sm3:1 "
                      "or " +
-                         sketch + "[,clean=ALPHA/STEPS] [dense; of the rule sm3: sm3]");
+                         sketch + "; [,clean=ALPHA/STEPS] [dense; of the rule sm3: sm3]");
 }
 
 void add_file_options(CLI::App& command, RunOptions& options) {

@@ -70,24 +70,24 @@ TEST_CASE("options: sm3 has bounds and, with momentum, a first moment") {
 }
 
 TEST_CASE("options: what does not go together is refused") {
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"--optimizer=adamant"},
-                                             {"--optimizer=sgd", "--moment1=sketch:0.2"},
-                                             {"--optimizer=momentum", "--moment2=sketch:0.2"},
-                                             {"--optimizer=momentum", "--moment1=none"},
-                                             {"--optimizer=momentum", "--momentum=1"},
-                                             {"--optimizer=sm3", "--moment1=bf16"},
-                                             {"--optimizer=sm3", "--momentum=0.5", "--moment1=none"},
-                                             {"--moment2=sm3:3"},
-                                             {"--optimizer=adagrad", "--moment2=none"},
-                                             {"--optimizer=sgd", "--momentum=0.9"},
-                                             {"--optimizer=sgd", "--weight-decay=0.1"},
-                                             {"--nesterov"},
-                                             {"--beta1=1"},
-                                             {"--moment1=sketch"},
-                                             {"--moment2=sketch:0.2,reading=aloud"},
-                                             {"--dropout=1"},
-                                             {"--resume"}}) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"--optimizer=adamant"},
+           {"--optimizer=sgd", "--moment1=sketch:0.2"},
+           {"--optimizer=momentum", "--moment2=sketch:0.2"},
+           {"--optimizer=momentum", "--moment1=none"},
+           {"--optimizer=momentum", "--momentum=1"},
+           {"--optimizer=sm3", "--moment1=bf16"},
+           {"--optimizer=sm3", "--momentum=0.5", "--moment1=none"},
+           {"--moment2=sm3:3"},
+           {"--optimizer=adagrad", "--moment2=none"},
+           {"--optimizer=sgd", "--momentum=0.9"},
+           {"--optimizer=sgd", "--weight-decay=0.1"},
+           {"--nesterov"},
+           {"--beta1=1"},
+           {"--moment1=sketch"},
+           {"--moment2=sketch:0.2,reading=aloud"},
+           {"--dropout=1"},
+           {"--resume"}}) {
     CAPTURE(arguments[0]);
     CHECK_THROWS_AS(parsed(arguments), InvalidArgument);
   }

@@ -443,8 +443,8 @@ void update_rows(const Exec&, const UpdateRule& rule, const ElementAccess& first
   update_rows_impl(kPolicy, rule, first, second, ids, gradient, parameter);
 }
 void update_pieces(const Exec& exec, const UpdateRule& rule, const StateAccess& first,
-                          const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
-                          Matrix parameter) {
+                   const StateAccess& second, const int32_t* ids, ConstMatrix gradient,
+                   Matrix parameter) {
   const OnDevice on_device;
   update_pieces_by_lanes(kPolicy, exec, rule, first, second, ids, gradient, parameter);
 }

@@ -20,7 +20,7 @@ struct Step {
   std::vector<int32_t> ids;
   int64_t cols;
   std::vector<float> gradient;
-  std::vector<float> row_cover;     // of table rows
+  std::vector<float> row_cover;  // of table rows
   std::vector<float> column_cover;
 
   ConstMatrix matrix() const {
@@ -42,7 +42,7 @@ Step random_step(int64_t rows, int64_t cols) {
   return step;
 }
 
-const std::vector<std::pair<int64_t, int64_t>> kShapes{{0, 5},  {1, 1},    {3, 7},     {5, 33},
+const std::vector<std::pair<int64_t, int64_t>> kShapes{{0, 5},  {1, 1},    {3, 7},      {5, 33},
                                                        {4, 16}, {700, 40}, {300, 1100}, {2, 20000}};
 
 void check_close(float got, double expected, double largest) {
@@ -89,9 +89,9 @@ TEST_CASE("maxima of rows and columns over covers") {
       for (size_t r = 0; r < step.ids.size(); ++r) {
         double row = 0.0;
         for (int64_t c = 0; c < cols; ++c) {
-          const auto cover = static_cast<double>(
-              std::min(step.row_cover[static_cast<size_t>(step.ids[r])],
-                       step.column_cover[static_cast<size_t>(c)]));
+          const auto cover =
+              static_cast<double>(std::min(step.row_cover[static_cast<size_t>(step.ids[r])],
+                                           step.column_cover[static_cast<size_t>(c)]));
           const double value =
               static_cast<double>(keep) * cover + 0.5 * step.at(r, c) * step.at(r, c);
           row = std::max(row, value);

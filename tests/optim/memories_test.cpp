@@ -199,10 +199,9 @@ void compare_with_transcription(const Pair& pair, const Case& size, const Memory
     for (auto& row : squares) {
       for (double& g : row) g *= g;
     }
-    const Values m =
-        pair.scale1 != 0.0
-            ? first->step(step.items, step.gradient, pair.decay1, pair.scale1, step.dense)
-            : step.gradient;
+    const Values m = pair.scale1 != 0.0 ? first->step(step.items, step.gradient, pair.decay1,
+                                                      pair.scale1, step.dense)
+                                        : step.gradient;
     const Values v = pair.scale2 != 0.0
                          ? second->step(step.items, squares, pair.decay2, pair.scale2, step.dense)
                          : squares;
@@ -242,7 +241,8 @@ TEST_CASE("a first moment of rank one against its transcription") {
     if (step.items.empty()) continue;
     const Values m = reference.step(step.items, step.gradient, 0.9, 1.0, step.dense);
     for (size_t e = 0; e < step.items.size(); ++e) {
-      for (size_t c = 0; c < 33; ++c) expected[static_cast<size_t>(step.items[e])][c] -= 0.1 * m[e][c];
+      for (size_t c = 0; c < 33; ++c)
+        expected[static_cast<size_t>(step.items[e])][c] -= 0.1 * m[e][c];
     }
   }
   CHECK(worst_difference(parameter, expected) < 1e-4);
@@ -254,7 +254,7 @@ TEST_CASE("memories beside sketches: as with dense state in the sketch's place")
   const CountSketch first{.width = size.width, .reading = Reading::own_delta};
   const CountMin second{.width = size.width, .reading = Reading::own_delta};
   const std::vector<std::pair<Moments, Moments>> pairs_of_moments{
-      {{first, RowWise{}}, {Dense{}, RowWise{}}}, {{first, RankOne{}}, {Dense{}, RankOne{}}},
+      {{first, RowWise{}}, {Dense{}, RowWise{}}},     {{first, RankOne{}}, {Dense{}, RankOne{}}},
       {{first, Sm3Covers{}}, {Dense{}, Sm3Covers{}}}, {{first, Bf16{}}, {Dense{}, Bf16{}}},
       {{first, Int8{}}, {Dense{}, Int8{}}},           {{Bf16{}, second}, {Bf16{}, Dense{}}},
       {{Int8{}, second}, {Int8{}, Dense{}}}};
@@ -279,9 +279,8 @@ TEST_CASE("memories beside sketches: as with dense state in the sketch's place")
 
 TEST_CASE("bytes of every memory, planned and taken") {
   const auto bytes = [](const char* memory, int64_t rows, int64_t dim) {
-    const StateMemoryContext context{"table.second", MomentRole::second, {0.9f, 0.1f, true},
-                                     rows,           dim,                7,
-                                     kCpu};
+    const StateMemoryContext context{
+        "table.second", MomentRole::second, {0.9f, 0.1f, true}, rows, dim, 7, kCpu};
     const MemorySpec spec = parse_memory(memory, MomentRole::second);
     const auto made = make_memory(spec, context);
     CHECK(planned_bytes(spec, context) == made->bytes());
@@ -522,8 +521,8 @@ TEST_CASE("SM3-II is between Adagrad's sums and SM3-I") {
 
 TEST_CASE("memories that cannot be are refused with a reason") {
   const auto make = [](const MemorySpec& spec, MomentRole role) {
-    return make_memory(spec, {"table.moment", role, {0.9f, 0.1f, role == MomentRole::second},
-                              100, 4, 7, kCpu});
+    return make_memory(
+        spec, {"table.moment", role, {0.9f, 0.1f, role == MomentRole::second}, 100, 4, 7, kCpu});
   };
   CHECK_THROWS_WITH_AS(make(RowWise{}, MomentRole::first), doctest::Contains("[rowwise]"),
                        InvalidArgument);

@@ -8,10 +8,11 @@ namespace sketchgrad::test {
 namespace {
 
 TEST_CASE("memories are read and written") {
-  for (const char* text : {"dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8",
-                           "sketch:0.2", "sketch:0.01,depth=1",
-                           "sketch:0.2,width=16", "sketch:0.2,depth=2,width=16,reading=own_delta",
-                           "sketch:0.5,reading=requery,clean=0.5/125", "sketch:0.2,clean=0/10"}) {
+  for (const char* text :
+       {"dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8", "sketch:0.2",
+        "sketch:0.01,depth=1", "sketch:0.2,width=16",
+        "sketch:0.2,depth=2,width=16,reading=own_delta", "sketch:0.5,reading=requery,clean=0.5/125",
+        "sketch:0.2,clean=0/10", "banded:0.1", "banded:0.1,depth=2,reading=mean_delta"}) {
     CAPTURE(text);
     CHECK(to_string(parse_memory(text, MomentRole::second)) == text);
   }
@@ -32,6 +33,9 @@ TEST_CASE("what cannot be read names the part") {
   fails("sm3:3", "'sm3:3'");
   fails("int4", "'int4'");
   fails("sketch", "'sketch'");
+  fails("banded", "'banded'");
+  fails("band:0.1", "'band:0.1'");
+  fails("banded:2", "ratio 2");
   fails("sketch:", "''");
   fails("sketch:0", "ratio 0");
   fails("sketch:1.5", "ratio 1.5");

@@ -22,13 +22,16 @@ struct ReferenceSketch {
   int64_t dim;
   uint64_t seed;
   bool is_signed;
+  int64_t band_rows = 0;  // 0: hashed; else the rows of the table
   std::vector<double> cells = std::vector<double>(static_cast<size_t>(depth * width * dim), 0.0);
 
   int64_t h(int j, int64_t item) const {
+    if (band_rows > 0) return item * width / band_rows;
     return kernels::slot_bucket(kernels::sketch_slot(seed, j, item, width));
   }
   double s(int j, int64_t item) const {
-    return is_signed ? kernels::slot_sign(kernels::sketch_slot(seed, j, item, width)) : 1.0;
+    if (!is_signed) return 1.0;
+    return kernels::slot_sign(kernels::RowHash{seed, band_rows}.slot(j, item, width));
   }
   double& cell(int j, int64_t bucket, int64_t column) {
     return cells[static_cast<size_t>((j * width + bucket) * dim + column)];

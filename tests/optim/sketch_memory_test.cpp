@@ -24,7 +24,7 @@ uint64_t hash_seed_of(const Optimizer& optimizer, const std::string& moment) {
 }
 
 void compare_with_transcription(const Pair& pair, const Case& size, Reading reading1,
-                                Reading reading2) {
+                                Reading reading2, bool banded = false) {
   const std::string name = pair.name;
   CAPTURE(name);
   CAPTURE(size.dim);
@@ -34,16 +34,19 @@ void compare_with_transcription(const Pair& pair, const Case& size, Reading read
   Parameter parameter("table", {size.rows, size.dim});
   Optimizer optimizer = pair.optimizer(17);
   const MemorySpec sketch1 =
-      CountSketch{.depth = size.depth, .width = size.width, .reading = reading1};
+      CountSketch{.depth = size.depth, .width = size.width, .reading = reading1, .banded = banded};
   // The moments of odd tables share no plan.
   const int32_t depth2 = size.rows % 2 == 0 ? size.depth : size.depth - 1;
   const int64_t width2 = size.rows % 2 == 0 ? size.width : size.width + 2;
-  const MemorySpec sketch2 = CountMin{.depth = depth2, .width = width2, .reading = reading2};
+  const MemorySpec sketch2 =
+      CountMin{.depth = depth2, .width = width2, .reading = reading2, .banded = banded};
   optimizer.add(parameter,
                 {pair.scale1 != 0.0 ? sketch1 : None{}, pair.scale2 != 0.0 ? sketch2 : None{}});
   const uint64_t seed = hash_seed_of(optimizer, pair.scale1 != 0.0 ? "first" : "second");
-  ReferenceMemory first({size.depth, size.width, size.dim, seed, true}, reading1, size.rows);
-  ReferenceMemory second({depth2, width2, size.dim, seed, false}, reading2, size.rows);
+  const int64_t band_rows = banded ? size.rows : 0;
+  ReferenceMemory first({size.depth, size.width, size.dim, seed, true, band_rows}, reading1,
+                        size.rows);
+  ReferenceMemory second({depth2, width2, size.dim, seed, false, band_rows}, reading2, size.rows);
 
   Values expected(static_cast<size_t>(size.rows),
                   std::vector<double>(static_cast<size_t>(size.dim), 0.0));
@@ -102,6 +105,33 @@ TEST_CASE("sketched rules against transcriptions, every reading") {
       }
     }
   }
+}
+
+TEST_CASE("banded sketches against transcriptions") {
+  for (const Case& size : {Case{40, 7, 2, 5}, Case{40, 33, 1, 16}, Case{9, 64, 2, 9},
+                           Case{12, 65, 2, 90}, Case{3001, 3, 2, 1030}}) {
+    compare_with_transcription(pairs().back(), size, Reading::wiener, Reading::row_scaled, true);
+    compare_with_transcription(pairs().back(), size, Reading::own_delta, Reading::mean_delta, true);
+  }
+}
+
+TEST_CASE("banded: neighbouring rows share a bucket, and a folded band is two") {
+  const kernels::RowHash hash{7, 1000};
+  for (int64_t row = 0; row < 1000; ++row) {
+    const int64_t bucket = kernels::slot_bucket(hash.slot(0, row, 10));
+    CHECK(bucket == row / 100);
+    CHECK(kernels::slot_bucket(hash.slot(3, row, 20)) / 2 == bucket);
+  }
+  Parameter other("table", {100, 4});
+  Optimizer hashed(Adam{}, 1);
+  hashed.add(other, {Dense{}, CountMin{.width = 8}});
+  StateDict state;
+  hashed.save(state);
+  Parameter parameter("table", {100, 4});
+  Optimizer optimizer(Adam{}, 1);
+  optimizer.add(parameter, {Dense{}, CountMin{.width = 8, .banded = true}});
+  CHECK_THROWS_WITH_AS(optimizer.load(state), doctest::Contains("bands of 0 rows"),
+                       InvalidArgument);
 }
 
 TEST_CASE("a sketch without collisions is the dense memory") {

@@ -82,8 +82,8 @@ struct UpdateByLanes {
   uint32_t order_seed;
   void operator()(const StepRows& rows, const kernels::StateAccess& first,
                   const kernels::StateAccess& second, Matrix parameter) const {
-    kernels::update_pieces_by_lanes(EmulatedPolicy{{}, order_seed}, rows.exec(), kAdam,
-                                           first, second, rows.ids(), rows.gradient(), parameter);
+    kernels::update_pieces_by_lanes(EmulatedPolicy{{}, order_seed}, rows.exec(), kAdam, first,
+                                    second, rows.ids(), rows.gradient(), parameter);
   }
 };
 

@@ -388,7 +388,9 @@ void print_factors(Inputs& inputs) {
   std::vector<float> scales(kRows, 0.01f);
   const Bf16State bf16{contiguous(halves.data(), kRows, kCols), {0.9f, 0.1f, true}, {3, 5}};
   const BlockState block{contiguous(codes.data(), kRows, kCols),
-                         contiguous(scales.data(), kRows, int64_t{1}), true, {0.9f, 0.1f, false},
+                         contiguous(scales.data(), kRows, int64_t{1}),
+                         true,
+                         {0.9f, 0.1f, false},
                          {3, 5}};
   for (int64_t r = 0; r < kRows; ++r) {
     for (int64_t c = 0; c < kCols; ++c) {

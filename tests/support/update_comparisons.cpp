@@ -232,6 +232,7 @@ void compare_memories(Device other) {
       compare_steps(other, {first, first, 30, dim});
     }
   }
+  compare_steps(other, {"banded:0.3", "banded:0.3", 300, 72});
   compare_steps(other, {"dense", "rank1", 1000, 16});
   compare_steps(other, {"dense", "sm3", 1000, 16});
 }

@@ -29,15 +29,12 @@ std::vector<Variant> variants(bool with_readings) {
   };
   const Reading automatic = Reading::automatic;
   // The first one is what the others are compared with.
-  std::vector<Variant> all = {{"dense state", {Dense{}, Dense{}}},
-                              {"CS-V", {Dense{}, minimum(automatic)}},
-                              {"CS-M", {sketch(automatic), Dense{}}},
-                              {"CS-MV", {sketch(automatic), minimum(automatic)}},
-                              {"V row-wise", {Dense{}, RowWise{}}},
-                              {"V rank-one", {Dense{}, RankOne{}}},
-                              {"V SM3-II", {Dense{}, Sm3Covers{}}},
-                              {"MV bf16", {Bf16{}, Bf16{}}},
-                              {"MV int8", {Int8{}, Int8{}}}};
+  std::vector<Variant> all = {
+      {"dense state", {Dense{}, Dense{}}},    {"CS-V", {Dense{}, minimum(automatic)}},
+      {"CS-M", {sketch(automatic), Dense{}}}, {"CS-MV", {sketch(automatic), minimum(automatic)}},
+      {"V row-wise", {Dense{}, RowWise{}}},   {"V rank-one", {Dense{}, RankOne{}}},
+      {"V SM3-II", {Dense{}, Sm3Covers{}}},   {"MV bf16", {Bf16{}, Bf16{}}},
+      {"MV int8", {Int8{}, Int8{}}}};
   if (!with_readings) return all;
   for (const Reading reading : {Reading::requery, Reading::own_delta, Reading::mean_delta,
                                 Reading::bucket_local, Reading::linear}) {
@@ -60,9 +57,8 @@ double state_bytes(const StateDict& state, const std::string& name, int64_t dim,
       if (part.rfind(name + ".", 0) != 0) continue;
       const double row_bytes =
           static_cast<double>(tensor.bytes()) / static_cast<double>(tensor.size(0));
-      bytes += 2.0 * row_bytes * (tensor.size(0) == dim && tensor.dim() == 1
-                                      ? static_cast<double>(dim)
-                                      : active);
+      bytes += 2.0 * row_bytes *
+               (tensor.size(0) == dim && tensor.dim() == 1 ? static_cast<double>(dim) : active);
     }
     return bytes;
   }
