@@ -1,0 +1,140 @@
+// The built program sketch_error, from outside.
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace sketchgrad::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const std::string kProgram = std::string(SKETCHGRAD_BINARY_DIR) + "/tools/sketch_error";
+
+struct Result {
+  int code = -1;
+  std::string output;
+};
+
+Result call(const std::string& arguments) {
+  Result result;
+  FILE* const pipe = popen((kProgram + " " + arguments + " 2>&1").c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  char buffer[4096];
+  while (fgets(buffer, sizeof(buffer), pipe) != nullptr) result.output += buffer;
+  const int status = pclose(pipe);
+  if (WIFEXITED(status)) result.code = WEXITSTATUS(status);
+  return result;
+}
+
+bool is_built() { return fs::exists(kProgram); }
+
+// A folder that is gone at the end, with a text of 300 words, the first ones most often.
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "sketch_error-XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()) != nullptr);
+    path = name;
+    std::ofstream text(path / "train.txt");
+    uint32_t state = 1;
+    for (int line = 0; line < 400; ++line) {
+      for (int word = 0; word < 12; ++word) {
+        state = state * 1664525u + 1013904223u;
+        const double uniform = static_cast<double>(state >> 8) / (1 << 24);
+        text << 'w' << static_cast<int>(300 * uniform * uniform * uniform) << ' ';
+      }
+      text << '\n';
+    }
+  }
+  ~Folder() { fs::remove_all(path); }
+  std::string small(const std::string& more) const {
+    return "--train " + (path / "train.txt").string() + " --cache none --steps 30 --every 10 " +
+           "--embedding-dim 9 --hidden 8 --batch 4 --bptt 5 --heavy 20 --output " +
+           (path / "out").string() + " " + more;
+  }
+  std::string read(const std::string& name) const {
+    std::ifstream file(path / "out" / name);
+    std::stringstream content;
+    content << file.rdbuf();
+    return content.str();
+  }
+};
+
+TEST_CASE("sketch_error program: help and wrong flags") {
+  if (!is_built()) return;
+  const Result help = call("--help");
+  CHECK(help.code == 0);
+  for (const char* word : {"--memory1", "--memory2", "--tables", "--heavy", "errors.svg"}) {
+    CAPTURE(word);
+    CHECK(help.output.find(word) != std::string::npos);
+  }
+  const Folder folder;
+  for (const char* more :
+       {"", "--memory2 sketch:7", "--memory1 sm3", "--memory2 rank1 --optimizer momentum",
+        "--memory2 rank1 --steps 0", "--memory2 rank1 --tables all", "--nonsense"}) {
+    CAPTURE(more);
+    const Result result = call(folder.small(more));
+    CHECK(result.code == 2);
+    CHECK(result.output.rfind("sketch_error: error: ", 0) == 0);
+  }
+  const Result missing = call("--train /nowhere --memory2 rank1 --output " + folder.path.string());
+  CHECK(missing.code == 1);
+  CHECK(missing.output.find("/nowhere") != std::string::npos);
+}
+
+TEST_CASE("sketch_error program: a line for each memory, and a picture") {
+  if (!is_built()) return;
+  const Folder folder;
+  const Result result = call(folder.small(
+      "--tables both --memory1 dense rank1 --memory2 rowwise sketch:0.3,reading=mean_delta"));
+  CHECK(result.code == 0);
+  CHECK(result.output.find("sketch:0.3,reading=mean_delta") != std::string::npos);
+  std::map<std::string, int> lines;
+  std::istringstream content(folder.read("errors.jsonl"));
+  double loss = 0;
+  for (std::string line; std::getline(content, line);) {
+    const json entry = json::parse(line);
+    ++lines[entry["table"].get<std::string>() + " " + entry["memory"].get<std::string>()];
+    const double error = entry["all"]["relative"];
+    CHECK((error == 0.0) == (entry["memory"] == "dense"));
+    CHECK(entry.contains("mean_load") == (entry["memory"] == "sketch:0.3,reading=mean_delta"));
+    if (entry["step"] == 10 && loss == 0) loss = entry["loss"];
+    CHECK(entry["loss"].get<double>() < 6.0);
+  }
+  CHECK(loss > 0);
+  CHECK(lines.size() == 8);
+  for (const auto& [name, count] : lines) CHECK(count == 3);
+  const std::string svg = folder.read("errors.svg");
+  CHECK(svg.rfind("<svg ", 0) == 0);
+  CHECK(svg.find("output.weight, second moment") != std::string::npos);
+  // Lines of four rows of panels; exact state has none to draw.
+  size_t polylines = 0;
+  for (size_t at = svg.find("<polyline"); at != std::string::npos;
+       at = svg.find("<polyline", at + 1)) {
+    ++polylines;
+  }
+  CHECK(polylines == 4 * 2 * 3);
+}
+
+TEST_CASE("sketch_error program: the same in every run") {
+  if (!is_built()) return;
+  const Folder folder;
+  const std::string arguments = folder.small("--memory2 sketch:0.3 int8 bf16 --optimizer adagrad");
+  CHECK(call(arguments + " --threads 1").code == 0);
+  const std::string first = folder.read("errors.jsonl");
+  CHECK(call(arguments + " --threads 2").code == 0);
+  CHECK(folder.read("errors.jsonl") == first);
+}
+
+}  // namespace
+}  // namespace sketchgrad::tools
