@@ -46,8 +46,8 @@ struct InputSettings {
 
 // "words", "word-bigrams", "char-ngrams" or several of them, in this order with commas between.
 std::string features_text(const InputSettings& settings);
-// Throw InvalidArgument for anything else: into the three kinds, in any order; "tf" or "tf-idf"; "3-5" or
-// "4".
+// Throw InvalidArgument for anything else: into the three kinds, in any order; "tf" or "tf-idf";
+// "3-5" or "4".
 void parse_features(const std::string& text, InputSettings& settings);
 Weighting parse_weighting(const std::string& text);
 NgramLengths parse_ngrams(const std::string& text);

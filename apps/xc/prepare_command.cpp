@@ -68,9 +68,10 @@ void add_options(CLI::App& command, PrepareSettings& settings) {
       ->capture_default_str()
       ->excludes(like);
   command
-      .add_option("--features", settings.features,
-                  "of text: words, word-bigrams (two words that follow each other), char-ngrams, or "
-                  "several with commas between them")
+      .add_option(
+          "--features", settings.features,
+          "of text: words, word-bigrams (two words that follow each other), char-ngrams, or "
+          "several with commas between them")
       ->capture_default_str()
       ->excludes(like);
   command
