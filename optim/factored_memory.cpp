@@ -195,6 +195,7 @@ void Sm3Memory::load(const StateDict& state, const std::string& prefix) {
   const int64_t variant = state.integer(prefix + "variant");
   check(variant == variant_, "[sm3] {}: {} holds variant {}, this optimizer has variant {}", name_,
         state.source, variant, variant_);
+  StateMemory::load(state, prefix);
 }
 
 }  // namespace sketchgrad

@@ -120,9 +120,8 @@ Tensor MemoryStudy::difference(StateMemory& memory, const Tensor& exact) {
   const Tensor gradient = table("study.gradient");
   StateDict kept;
   memory.save(kept, "study.");
-  std::vector<Tensor> kept_tensors;
   for (const auto& [name, tensor] : memory.tensors()) {
-    kept_tensors.push_back(tensor.clone({Category::workspace, "study.kept"}));
+    kept.tensors["study." + name] = tensor.clone({Category::workspace, "study.kept"});
   }
   StepRows rows(table_.value.exec(), table_.value.device(), nullptr, view(gradient),
                 optimizer_.steps());
@@ -134,8 +133,6 @@ Tensor MemoryStudy::difference(StateMemory& memory, const Tensor& exact) {
   }
   // A step that advances nothing.
   advance(memory, rows, {1.0f, 0.0f, role_ == MomentRole::second}, 1.0f, result);
-  const auto tensors = memory.tensors();
-  for (size_t i = 0; i < tensors.size(); ++i) tensors[i].second.copy_from(kept_tensors[i]);
   memory.load(kept, "study.");
   return result;
 }

@@ -114,6 +114,14 @@ void for_each_memory(const Slot& slot, const F& f) {
 
 }  // namespace
 
+int64_t Optimizer::fold() {
+  int64_t freed = 0;
+  for (const Slot& slot : slots_) {
+    for_each_memory(slot, [&](StateMemory& memory, const std::string&) { freed += memory.fold(); });
+  }
+  return freed;
+}
+
 std::vector<StateBytes> Optimizer::state_bytes() const {
   std::vector<StateBytes> result;
   for (const Slot& slot : slots_) {
@@ -141,9 +149,7 @@ void Optimizer::save(StateDict& state) const {
 void Optimizer::load(const StateDict& state) {
   for (Slot& slot : slots_) {
     for_each_memory(slot, [&](StateMemory& memory, const std::string& name) {
-      const std::string prefix = "optimizer." + name + ".";
-      memory.load(state, prefix);
-      for (const auto& [part, tensor] : memory.tensors()) state.copy_to(prefix + part, tensor);
+      memory.load(state, "optimizer." + name + ".");
     });
   }
   steps_ = state.integer("optimizer.steps");

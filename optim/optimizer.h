@@ -69,6 +69,11 @@ class Optimizer {
   std::vector<Parameter*> parameters() const;
   const Moments& default_moments() const { return default_moments_; }
 
+  // Between steps: folds all sketches to half of their buckets (StateMemory::fold), so that
+  // training can go on in less memory. The bytes that this frees; 0 where nothing can be folded. On
+  // the way a table takes the bytes of its folded sketch once more.
+  int64_t fold();
+
   // Bytes of state, tensor by tensor.
   std::vector<StateBytes> state_bytes() const;
 

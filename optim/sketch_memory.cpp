@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "sketchgrad/kernels/elementwise.h"
+#include "sketchgrad/kernels/rows.h"
 
 namespace sketchgrad {
 
@@ -22,6 +23,12 @@ float mass_after(const kernels::Accumulate& accumulate, int64_t steps) {
   const double count = static_cast<double>(steps);
   const double sum = decay == 1.0 ? count : (1.0 - std::pow(decay, count)) / (1.0 - decay);
   return static_cast<float>(accumulate.scale * sum);
+}
+
+// Buckets that rows come to together: a block, or one.
+int64_t bucket_unit(const SketchGeometry& geometry) {
+  const bool blocked = geometry.hash.band_rows == 0 && geometry.width >= kernels::kBlockedWidth;
+  return blocked ? kernels::kHashBlock : 1;
 }
 
 }  // namespace
@@ -55,14 +62,19 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
         "[sketch] reading linear of {} needs a decay above 0; without decay the moment needs no "
         "memory",
         name_);
-  cells_ =
-      Tensor::zeros({geometry.depth, geometry.width, context.dim},
-                    {Category::optimizer_state, name_ + ".cells"}, DType::float32, context.device);
+  dim_ = context.dim;
+  device_ = context.device;
+  allocate_cells();
   if (row_floats > 0) {
     row_state_ =
         Tensor::zeros({context.rows, row_floats}, {Category::optimizer_state, name_ + ".row_state"},
                       DType::float32, context.device);
   }
+}
+
+void SketchMemory::allocate_cells() {
+  cells_ = Tensor::zeros({geometry_.depth, geometry_.width, dim_},
+                         {Category::optimizer_state, name_ + ".cells"}, DType::float32, device_);
 }
 
 kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
@@ -160,20 +172,81 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
   check(layout == kLayout,
         "[sketch] {}: {} was written with layout {} of its cells, this version reads layout {}",
         name_, state.source, layout, kLayout);
-  const int64_t depth = state.integer(prefix + "depth");
-  const int64_t width = state.integer(prefix + "width");
+  const SketchGeometry saved{
+      static_cast<int32_t>(state.integer(prefix + "depth")),
+      state.integer(prefix + "width"),
+      {state.unsigned_integer(prefix + "hash_seed"), state.integer(prefix + "band_rows")}};
   const std::string& reading = state.text(prefix + "reading");
-  check(depth == geometry_.depth && width == geometry_.width && reading == to_string(reading_),
-        "[sketch] {}: {} holds depth {}, width {}, reading {}; this optimizer has depth {}, width "
-        "{}, reading {}",
-        name_, state.source, depth, width, reading, geometry_.depth, geometry_.width,
-        to_string(reading_));
-  const int64_t band_rows = state.integer(prefix + "band_rows");
-  check(band_rows == geometry_.hash.band_rows,
-        "[sketch] {}: {} holds bands of {} rows (0: hashed rows), this optimizer {}", name_,
-        state.source, band_rows, geometry_.hash.band_rows);
-  geometry_.hash.seed = state.unsigned_integer(prefix + "hash_seed");
+  check(saved.depth == geometry_.depth && reading == to_string(reading_) &&
+            saved.hash.band_rows == geometry_.hash.band_rows,
+        "[sketch] {}: {} holds depth {}, reading {}, bands of {} rows (0: hashed); this optimizer "
+        "has depth {}, reading {}, bands of {}",
+        name_, state.source, saved.depth, reading, saved.hash.band_rows, geometry_.depth,
+        to_string(reading_), geometry_.hash.band_rows);
+  std::optional<SketchGeometry> geometry = saved;
+  while (geometry && geometry->width > geometry_.width) geometry = folded(*geometry);
+  check(geometry && geometry->width == geometry_.width,
+        "[sketch] {}: {} holds a width of {}, which folds to no width of {}, as this optimizer has",
+        name_, state.source, saved.width, geometry_.width);
+  const int64_t width = geometry_.width;
+  geometry_ = saved;
   cell_scale_ = state.real(prefix + "cell_scale");
+  if (saved.width != width) allocate_cells();
+  StateMemory::load(state, prefix);
+  while (geometry_.width > width) fold();
+}
+
+std::optional<SketchGeometry> folded(const SketchGeometry& geometry) {
+  const int64_t unit = bucket_unit(geometry);
+  const int64_t units = geometry.width / unit;
+  const SketchGeometry half{geometry.depth, units / 2 * unit, geometry.hash};
+  if (units % 2 != 0 || bucket_unit(half) != unit) return std::nullopt;
+  return half;
+}
+
+bool SketchMemory::keeps_means() const {
+  return reading_ == Reading::mean_delta || reading_ == Reading::trusted;
+}
+
+int64_t SketchMemory::fold() {
+  const std::optional<SketchGeometry> half = folded(geometry_);
+  if (!half) return 0;
+  const int64_t unit = bucket_unit(geometry_), dim = cells_.size(2);
+  // Which bucket each of the old ones goes to, of all depths; -1: those that no row has.
+  std::vector<int32_t> goes_to(static_cast<size_t>(geometry_.depth * geometry_.width), -1);
+  for (int64_t j = 0; j < geometry_.depth; ++j) {
+    for (int64_t b = 0; b < 2 * half->width; ++b) {
+      goes_to[static_cast<size_t>(j * geometry_.width + b)] =
+          static_cast<int32_t>(j * half->width + b / unit / 2 * unit + b % unit);
+    }
+  }
+  const auto count = static_cast<int64_t>(goes_to.size());
+  const Device device = cells_.device();
+  const kernels::Exec exec = cells_.exec();
+  const auto indices = [&](int64_t size) {
+    return Tensor::empty({size}, {Category::index, "sketch.fold"}, DType::int32, device);
+  };
+  const Tensor targets = Tensor::from(goes_to, {count}, {Category::index, "sketch.fold"}, device);
+  const Tensor keys = indices(count), begin = indices(count + 1), order = indices(count);
+  const int64_t buckets = half->depth * half->width;
+  const kernels::Groups groups =
+      kernels::group_by_key(exec, targets.data<int32_t>(), count, buckets, keys.data<int32_t>(),
+                            begin.data<int32_t>(), order.data<int32_t>());
+  const Tensor old = cells_;
+  const int64_t before = cells_.bytes();
+  geometry_ = *half;
+  allocate_cells();
+  // On a GPU there are as many groups as items, those behind the last one empty.
+  const Tensor sums = groups.count == buckets
+                          ? cells_
+                          : Tensor::empty({groups.count, dim}, {Category::workspace, "sketch.fold"},
+                                          DType::float32, device);
+  kernels::sum_groups(exec, groups,
+                      kernels::contiguous(static_cast<const float*>(old.data<float>()), count, dim),
+                      kernels::contiguous(sums.data<float>(), groups.count, dim));
+  float* const cells = cells_.data<float>();
+  kernels::scale(exec, sums.data<float>(), keeps_means() ? 0.5f : 1.0f, cells, cells_.numel());
+  return before - cells_.bytes();
 }
 
 // ---- Which reading, which geometry

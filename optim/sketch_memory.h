@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "sketchgrad/optim/state_memory.h"
 
 namespace sketchgrad {
@@ -17,6 +19,10 @@ struct SketchGeometry {
                             int64_t row_floats, const kernels::RowHash&);
 };
 
+// The geometry with half of the buckets, where there is one; its buckets are `unit` neighbours at a
+// time of the folded ones.
+std::optional<SketchGeometry> folded(const SketchGeometry&);
+
 // The sketch of such a memory, without making it. Throws as make_memory does.
 SketchGeometry planned_geometry(const StateMemoryContext&, const CountSketch&);
 SketchGeometry planned_geometry(const StateMemoryContext&, const CountMin&);
@@ -32,7 +38,15 @@ class SketchMemory : public StateMemory {
   void end(StepRows&) override;
   std::vector<std::pair<std::string, Tensor>> tensors() const override;
   void save(StateDict&, const std::string& prefix) const override;
+  // Where a checkpoint's sketch folds to this geometry it is folded; otherwise throws
+  // InvalidArgument naming both.
   void load(const StateDict&, const std::string& prefix) override;
+  // Halves the buckets, where they are an even number of them (of blocks, in a sketch that is
+  // hashed by blocks): of neighbours b and b + 1 rows go to bucket b / 2, which takes the sum of
+  // both, or the mean where the reading keeps means. With the linear reading that is, to rounding,
+  // the sketch that this width would have had from the beginning; the others, whose buckets change
+  // with what shares them, go on from estimates of more rows.
+  int64_t fold() override;
 
   const SketchGeometry& geometry() const { return geometry_; }
 
@@ -40,12 +54,16 @@ class SketchMemory : public StateMemory {
   SketchMemory(const StateMemoryContext&, SketchGeometry, Reading, int64_t row_floats);
 
  private:
+  void allocate_cells();
+  bool keeps_means() const;
   kernels::SketchStep choices(const kernels::Accumulate&, int64_t step_number) const;
 
   std::string name_;
   MomentRole role_;
   SketchGeometry geometry_;
   Reading reading_;
+  int64_t dim_ = 0;
+  Device device_ = kCpu;
   Tensor cells_;             // [depth, width, dim]
   Tensor row_state_;         // [rows, row_floats]: powers (wiener) or scales (row_scaled)
   double cell_scale_ = 1.0;  // linear reading: true cells are cell_scale_ * cells_

@@ -33,6 +33,10 @@ const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t 
   return entry.plan;
 }
 
+void StateMemory::load(const StateDict& state, const std::string& prefix) {
+  for (const auto& [part, tensor] : tensors()) state.copy_to(prefix + part, tensor);
+}
+
 int64_t StateMemory::bytes() const {
   int64_t total = 0;
   for (const auto& [name, tensor] : tensors()) total += tensor.bytes();

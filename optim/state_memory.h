@@ -66,11 +66,16 @@ class StateMemory {
   // active may then be stepped as any other matrix of as many elements.
   virtual bool needs_rows() const { return true; }
 
+  // Gives up half of what can be given up between steps, and goes on with the rest: a sketch, half
+  // of its buckets. The bytes that this frees; 0: nothing can be.
+  virtual int64_t fold() { return 0; }
+
   // All state, by name ("cells"); the optimizer stores them in checkpoints.
   virtual std::vector<std::pair<std::string, Tensor>> tensors() const = 0;
   // What else must be stored, and what must agree when it is loaded (geometry, seed).
   virtual void save(StateDict&, const std::string&) const {}
-  virtual void load(const StateDict&, const std::string&) {}
+  // Reads both; an override ends with this one, or fills the tensors itself.
+  virtual void load(const StateDict&, const std::string& prefix);
 
   int64_t bytes() const;
 };

@@ -235,6 +235,13 @@ void add_options(CLI::App& command, RunOptions& options) {
       ->capture_default_str();
   command.add_option("--seed", options.seed, "of initial values, masks and hashes")
       ->capture_default_str();
+  command
+      .add_option(
+          "--on-oom", options.on_oom,
+          "where a step finds no memory: fail, with the report, or fold sketches to half of "
+          "their size and begin the step anew")
+      ->check(CLI::IsMember({"fail", "fold"}))
+      ->capture_default_str();
   add_options(command, options.compute);
   command
       .add_option("--eval-every", options.eval_every, "steps between validations; 0: each epoch")

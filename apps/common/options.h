@@ -35,6 +35,7 @@ struct RunOptions {
   double clip = 1;         // 0: none
   std::string checkpoint;  // folder; empty: none
   bool resume = false;
+  std::string on_oom = "fail";
   std::string report;            // empty: none
   std::string metrics;           // empty: none
   int64_t checkpoint_every = 0;  // steps; 0: only after validations

@@ -111,7 +111,7 @@ bool Trainer::train(Progress& progress) {
   for (;;) {
     if (validation_due() && !validate(progress)) break;
     if (StopSignal::requested() || figures_.steps >= options_.total_steps) break;
-    step();
+    step(progress);
     write_interval();  // before the checkpoint, as in validate()
     const int64_t every = options_.checkpoint_every;
     // A validation that is due writes one, with its own result in it.
@@ -125,7 +125,29 @@ bool Trainer::train(Progress& progress) {
   return figures_.steps >= options_.total_steps && !validation_due();
 }
 
-void Trainer::step() {
+void Trainer::step(Progress& progress) {
+  for (;;) {
+    try {
+      return attempt_step();
+    } catch (const OutOfMemory& error) {
+      if (!fold(progress)) throw;
+    }
+  }
+}
+
+// Whether the step that has run out of memory can be begun anew in less.
+bool Trainer::fold(Progress& progress) {
+  if (!options_.fold_on_oom || step_state_ != StepState::begun) return false;
+  optimizer_.clear_gradients();
+  task_.restore_state();
+  const int64_t freed = optimizer_.fold();
+  if (freed == 0) return false;
+  progress.say(fmt::format("step {}: out of memory; sketches are folded to half, which frees {}",
+                           figures_.steps + 1, format_bytes(freed)));
+  return true;
+}
+
+void Trainer::attempt_step() {
   const int64_t number = figures_.steps + 1;
   try {
     Stopwatch watch;

@@ -95,6 +95,9 @@ struct TrainerOptions {
   // intervals, epochs and checkpoints in any case. Above 1 a number that is not finite is noticed
   // so many steps late, and those steps are lost.
   int64_t read_every = 1;
+  // Where a step runs out of memory before it has changed anything, sketches are folded to half
+  // (Optimizer::fold) and the step is begun anew, as long as there is something to fold.
+  bool fold_on_oom = false;
   Device device = kCpu;  // of the model
   // When the program began: what was done before training counts as wall time, too.
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
@@ -130,7 +133,9 @@ class Trainer {
   enum class StepState { finished, begun, updating };
 
   bool train(Progress& progress);
-  void step();
+  void step(Progress& progress);
+  void attempt_step();
+  bool fold(Progress& progress);
   void forward_backward();
   void clip();
   void update();

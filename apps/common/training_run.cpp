@@ -68,6 +68,7 @@ TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double lear
           .log_every = run.log_every,
           // On the CPU nothing is waited for.
           .read_every = device == kCpu ? 1 : std::min(run.log_every, kReadEvery),
+          .fold_on_oom = run.on_oom == "fold",
           .device = device,
           .start = start};
 }

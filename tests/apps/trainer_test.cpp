@@ -147,6 +147,44 @@ TEST_CASE("trainer: an error within a step leaves the checkpoint of the step bef
              [](Tape&, const Variable&) -> Variable { throw std::bad_alloc(); });
 }
 
+// Trains with a sketched embedding. In a step it runs out of memory, or is folded of itself.
+std::pair<std::vector<float>, int64_t> folding_run(bool runs_out, bool fold_on_oom, int64_t width) {
+  Setup setup;
+  setup.options.fold_on_oom = fold_on_oom;
+  Optimizer optimizer(Adam{.learning_rate = 0.01f});
+  Parameter* embedding = nullptr;
+  for (Parameter* parameter : setup.task.model().parameters()) {
+    if (parameter->name != "embedding.weight") {
+      optimizer.add(*parameter);
+      continue;
+    }
+    embedding = parameter;
+    optimizer.add(*parameter, {Dense{}, CountMin{.width = width, .reading = Reading::mean_delta}});
+  }
+  REQUIRE(embedding != nullptr);
+  setup.task.change_loss = [&](Tape&, const Variable& loss) -> Variable {
+    if (runs_out) throw OutOfMemory("no room", 1);
+    CHECK(optimizer.fold() == 3 * width / 2 * 6 * 4);
+    return loss;
+  };
+  const auto schedule = parse_schedule("constant", kSteps);
+  Trainer(setup.task, optimizer, *schedule, setup.options, setup.metrics, nullptr).run();
+  StateDict state;
+  optimizer.save(state);
+  return {embedding->value.to_vector<float>(),
+          state.integer("optimizer.embedding.weight.second.width")};
+}
+
+TEST_CASE("trainer: out of memory, sketches are folded and the step begins anew") {
+  const auto [folded, width] = folding_run(true, true, 12);
+  CHECK(width == 6);
+  const auto [expected, same_width] = folding_run(false, true, 12);
+  CHECK(same_width == 6);
+  CHECK(folded == expected);
+  CHECK_THROWS_AS(folding_run(true, false, 12), OutOfMemory);
+  CHECK_THROWS_AS(folding_run(true, true, 7), OutOfMemory);  // nothing to fold
+}
+
 TEST_CASE("trainer: an update that fails half way is not saved") {
   Setup setup;
   setup.options.checkpoint_every = 4;

@@ -134,6 +134,105 @@ TEST_CASE("banded: neighbouring rows share a bucket, and a folded band is two") 
                        InvalidArgument);
 }
 
+// A table that steps by sketches of these widths, folded after some of the steps.
+struct Folding {
+  Parameter parameter;
+  Optimizer optimizer{Adam{.learning_rate = 0.01f}, 3};
+  Folding(const Case& size, int64_t width, Reading first, Reading second, bool banded)
+      : parameter("table", {size.rows, size.dim}) {
+    optimizer.add(parameter,
+                  {CountSketch{.depth = 2, .width = width, .reading = first, .banded = banded},
+                   CountMin{.depth = 2, .width = width, .reading = second, .banded = banded}});
+  }
+  void step(const Step& step, const Case& size) {
+    give_gradient(parameter, step, size);
+    optimizer.step();
+    optimizer.clear_gradients();
+  }
+  std::vector<float> cells(const char* moment) const {
+    StateDict state;
+    optimizer.save(state);
+    return state.tensors.at(fmt::format("optimizer.table.{}.cells", moment)).to_vector<float>();
+  }
+};
+
+TEST_CASE("a folded linear sketch is the one that its width had from the beginning") {
+  for (const bool banded : {false, true}) {
+    for (const auto& [size, width] :
+         {std::pair(Case{40, 33, 0, 0}, 16), std::pair(Case{40, 1, 0, 0}, 2),
+          std::pair(Case{3000, 5, 0, 0}, 4096), std::pair(Case{3000, 5, 0, 0}, 2100)}) {
+      CAPTURE(banded);
+      CAPTURE(width);
+      const Reading linear = Reading::linear;
+      Folding wide(size, width, linear, linear, banded);
+      if (!banded && width == 2100) {
+        CHECK(wide.optimizer.fold() == 0);  // 65 blocks of 32 buckets
+        continue;
+      }
+      const int64_t half = width / 2;
+      Folding narrow(size, half, linear, linear, banded);
+      const std::vector<Step> steps = random_steps(size, 5);
+      for (const Step& step : steps) {
+        wide.step(step, size);
+        narrow.step(step, size);
+      }
+      const int64_t freed = 2 * 2 * half * size.dim * 4;
+      CHECK(wide.optimizer.fold() == freed);
+      for (const char* moment : {"first", "second"}) {
+        const std::vector<float> a = wide.cells(moment), b = narrow.cells(moment);
+        REQUIRE(a.size() == b.size());
+        const float largest = std::abs(*std::max_element(
+            b.begin(), b.end(), [](float x, float y) { return std::abs(x) < std::abs(y); }));
+        for (size_t i = 0; i < a.size(); ++i) CHECK(std::abs(a[i] - b[i]) <= 1e-5f * largest);
+      }
+    }
+  }
+}
+
+TEST_CASE("sketches of every reading fold and go on, also from a checkpoint") {
+  const Case size{300, 70, 0, 0};
+  const std::vector<Step> steps = random_steps(size, 5);
+  for (const Readings& readings : kReadings) {
+    CAPTURE(to_string(readings.first));
+    CAPTURE(to_string(readings.second));
+    Folding folded(size, 32, readings.first, readings.second, false);
+    folded.step(steps[0], size);
+    StateDict state;
+    folded.optimizer.save(state);
+    Folding loaded(size, 8, readings.first, readings.second, false);
+    loaded.optimizer.load(state);
+    loaded.parameter.value.copy_from(folded.parameter.value);
+    CHECK(folded.optimizer.fold() == 2 * 2 * 16 * 70 * 4);
+    CHECK(folded.optimizer.fold() == 2 * 2 * 8 * 70 * 4);
+    for (const size_t t : {2u, 4u}) {
+      folded.step(steps[t], size);
+      loaded.step(steps[t], size);
+    }
+    const std::vector<float> values = folded.parameter.value.to_vector<float>();
+    CHECK(values == loaded.parameter.value.to_vector<float>());
+    for (const float value : values) REQUIRE(std::isfinite(value));
+    Folding other(size, 12, readings.first, readings.second, false);
+    CHECK_THROWS_WITH_AS(other.optimizer.load(state),
+                         doctest::Contains("a width of 32, which folds to no width of 12"),
+                         InvalidArgument);
+    Folding wider(size, 64, readings.first, readings.second, false);
+    CHECK_THROWS_AS(wider.optimizer.load(state), InvalidArgument);
+  }
+}
+
+TEST_CASE("what cannot be folded frees nothing") {
+  Folding odd({10, 3, 0, 0}, 7, Reading::wiener, Reading::row_scaled, false);
+  CHECK(odd.optimizer.fold() == 0);
+  Folding last({10, 3, 0, 0}, 1, Reading::wiener, Reading::row_scaled, false);
+  CHECK(last.optimizer.fold() == 0);
+  Folding blocks({4000, 3, 0, 0}, 1024, Reading::wiener, Reading::row_scaled, false);
+  CHECK(blocks.optimizer.fold() == 0);  // 512 buckets are not hashed by blocks
+  Parameter parameter("dense", {10, 3});
+  Optimizer optimizer(Adam{});
+  optimizer.add(parameter);
+  CHECK(optimizer.fold() == 0);
+}
+
 TEST_CASE("a sketch without collisions is the dense memory") {
   const Case size{6, 33, 3, 4096};
   for (const Pair& pair : pairs()) {

@@ -11,6 +11,7 @@ TEST_CASE("comparisons: every reading") { compare_readings(kCpu); }
 TEST_CASE("comparisons: both moments in sketches") { compare_sketched_pairs(kCpu); }
 TEST_CASE("comparisons: every depth, and full buckets") { compare_geometries(kCpu); }
 TEST_CASE("comparisons: memories of factors and of few bits") { compare_memories(kCpu); }
+TEST_CASE("comparisons: folded sketches") { compare_folding(kCpu); }
 TEST_CASE("comparisons: entries that are no rows") { compare_padded_steps(kCpu); }
 
 }  // namespace

@@ -118,6 +118,8 @@ class Table {
     second_->end(rows);
   }
 
+  int64_t fold() { return first_->fold() + second_->fold(); }
+
   // Parameter and, unless it is rounded to few bits, all state.
   void add_outputs(const std::string& prefix, Outputs& outputs) const {
     outputs.push_back(output(prefix + "parameter", value_, rounds_ ? kRounded : kSketched));
@@ -235,6 +237,29 @@ void compare_memories(Device other) {
   compare_steps(other, {"banded:0.3", "banded:0.3", 300, 72});
   compare_steps(other, {"dense", "rank1", 1000, 16});
   compare_steps(other, {"dense", "sm3", 1000, 16});
+}
+
+void compare_folding(Device other) {
+  const std::vector<Case> cases{
+      {"sketch:0.5,width=12,reading=wiener", "sketch:0.5,width=12,reading=row_scaled", 30, 33},
+      {"sketch:0.5,width=4,reading=mean_delta", "sketch:0.5,width=6,reading=linear", 30, 7},
+      {"banded:0.5,width=6", "banded:0.5,width=6", 30, 72},
+      {"dense", "sketch:0.5,width=2112", 3000, 8}};
+  for (const Case& size : cases) {
+    CAPTURE(size.first);
+    CAPTURE(size.second);
+    const std::vector<Step> steps = draw_steps(size.rows, size.dim);
+    compare_with_cpu(other, [&](Device device) {
+      Table table(device, size);
+      Outputs outputs;
+      table.step(steps[0], 1);
+      outputs.push_back(output("freed", static_cast<double>(table.fold())));
+      table.add_outputs("folded: ", outputs);
+      table.step(steps[3], 2);
+      table.add_outputs("stepped: ", outputs);
+      return outputs;
+    });
+  }
 }
 
 void compare_padded_steps(Device other) {

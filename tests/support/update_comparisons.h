@@ -16,6 +16,8 @@ void compare_sketched_pairs(Device other);
 void compare_geometries(Device other);
 // Memories of factors, of 16 and of 8 bits, beside each other, dense state and sketches.
 void compare_memories(Device other);
+// Sketches that are folded between steps.
+void compare_folding(Device other);
 // Entries with an id below 0 are no rows.
 void compare_padded_steps(Device other);
 
