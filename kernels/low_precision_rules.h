@@ -17,10 +17,12 @@ namespace sketchgrad::kernels {
 SG_HD float bf16_to_float(uint16_t bits) {
   return float_from_bits(static_cast<uint32_t>(bits) << 16);
 }
-// `random`: 32 bits, of which the lower 16 are used. Infinity and NaN stay.
+// `random`: 32 bits, of which the lower 16 are used. Infinity and NaN stay; the largest floats can
+// be rounded to infinity.
 SG_HD uint16_t float_to_bf16(float x, uint32_t random) {
   const auto bits = bits_from_float(x);
   const bool finite = (bits & 0x7F800000u) != 0x7F800000u;
+  if (x != x) return 0x7FC0u;
   return static_cast<uint16_t>((finite ? bits + (random & 0xFFFFu) : bits) >> 16);
 }
 
@@ -59,7 +61,8 @@ struct Float8 {
     const uint32_t normal = ((bits + (random & ((1u << kShift) - 1u))) >> kShift) - kBias;
     // 16 bits of a uniform number: the sum with a whole one below 8 is exact.
     const float uniform = static_cast<float>(random >> 16) * (1.0f / 65536.0f);
-    const auto even = static_cast<uint32_t>(size / least() + uniform);
+    const float below = size < 8.0f * least() ? size : 0.0f;
+    const auto even = static_cast<uint32_t>(below / least() + uniform);
     uint32_t code = size >= 8.0f * least() ? normal : even;
     code = code < kLargest ? code : kLargest;
     if constexpr (kSigned) code |= x < 0.0f ? 0x80u : 0u;

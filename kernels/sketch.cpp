@@ -33,6 +33,19 @@ SketchPlan sketch_plan(const Exec& exec, const RowHash& hash, int32_t depth, int
   return plan;
 }
 
+void fold_sketch(const Exec& exec, const SketchView& from, int64_t unit, float weight,
+                 const SketchView& to) {
+  const char* op = "fold_sketch";
+  if (unit < 1 || to.width % unit != 0 || 2 * to.width > from.width || to.depth != from.depth ||
+      to.dim != from.dim) {
+    refuse(op, "[{}, {}, {}] does not fold to [{}, {}, {}] by units of {}", from.depth, from.width,
+           from.dim, to.depth, to.width, to.dim, unit);
+  }
+  check_array(op, "from", from.cells, from.depth * from.width * from.dim);
+  check_array(op, "to", to.cells, to.depth * to.width * to.dim);
+  dispatch(exec, cpu::fold_sketch, cuda::fold_sketch, FoldBuckets{from, unit, weight, to});
+}
+
 int64_t sketch_piece_columns(int64_t dim) {
   constexpr int64_t kAlignment = 8;
   const auto pieces_of = [dim](int64_t columns) { return (dim + columns - 1) / columns; };

@@ -33,6 +33,12 @@ struct SketchPlanArrays {
 SketchPlan sketch_plan(const Exec&, const RowHash& hash, int32_t depth, int64_t width,
                        const int32_t* ids, int64_t rows, SketchPlanArrays arrays);
 
+// to = the sketch of half as many buckets: with B the block of `unit` neighbouring buckets and i
+// the place in it, to(B, i) = weight * (from(2 B, i) + from(2 B + 1, i)). to.width is a multiple of
+// unit and at most half of from.width; depth and dim are the same.
+void fold_sketch(const Exec&, const SketchView& from, int64_t unit, float weight,
+                 const SketchView& to);
+
 // An access of update_rows: a variable in a sketch, advanced for the rows of `plan` as `step` says.
 // The plan must outlive the update.
 struct SketchState {

@@ -6,4 +6,8 @@ void sketch_slots(const Exec&, const SlotElement& element, int64_t rows) {
   for_each(TbbPolicy{}, rows, element);
 }
 
+void fold_sketch(const Exec&, const FoldBuckets& fold) {
+  for_each_row(TbbPolicy{}, fold.to.depth * fold.to.width, fold.to.dim, fold);
+}
+
 }  // namespace sketchgrad::kernels::cpu

@@ -7,4 +7,8 @@ void sketch_slots(const Exec& exec, const SlotElement& element, int64_t rows) {
   for_each(CudaPolicy{exec}, rows, element);
 }
 
+void fold_sketch(const Exec& exec, const FoldBuckets& fold) {
+  for_each_row(CudaPolicy{exec}, fold.to.depth * fold.to.width, fold.to.dim, fold);
+}
+
 }  // namespace sketchgrad::kernels::cuda

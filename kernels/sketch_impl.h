@@ -23,11 +23,34 @@ struct SlotElement {
   }
 };
 
+// For for_each_row over the buckets of all depths of `to`.
+struct FoldBuckets {
+  SketchView from;
+  int64_t unit;
+  float weight;
+  SketchView to;
+  struct Column {
+    const float* first;
+    const float* second;
+    float weight;
+    float* out;
+    SG_HD void operator()(int64_t c) const { out[c] = weight * (first[c] + second[c]); }
+  };
+  SG_HD Column operator()(int64_t r) const {
+    const int64_t depth_index = r / to.width, bucket = r % to.width;
+    const int64_t source = bucket / unit * 2 * unit + bucket % unit;
+    return {from.bucket(depth_index, source), from.bucket(depth_index, source + unit), weight,
+            to.bucket(depth_index, bucket)};
+  }
+};
+
 namespace cpu {
 void sketch_slots(const Exec&, const SlotElement& element, int64_t rows);
+void fold_sketch(const Exec&, const FoldBuckets& fold);
 }  // namespace cpu
 namespace cuda {
 void sketch_slots(const Exec&, const SlotElement& element, int64_t rows);
+void fold_sketch(const Exec&, const FoldBuckets& fold);
 }  // namespace cuda
 
 }  // namespace sketchgrad::kernels

@@ -95,15 +95,17 @@ struct LaneRule {
   MomentumRule momentum{};
   RootScaledRule root_scaled{};
   AdamRule adam{};
+  Sm3Rule sm3{};
 
   explicit LaneRule(const UpdateRule& rule) : kind(static_cast<int>(rule.index())) {
     if (const auto* r = std::get_if<SgdRule>(&rule)) sgd = *r;
     if (const auto* r = std::get_if<MomentumRule>(&rule)) momentum = *r;
     if (const auto* r = std::get_if<RootScaledRule>(&rule)) root_scaled = *r;
     if (const auto* r = std::get_if<AdamRule>(&rule)) adam = *r;
+    if (const auto* r = std::get_if<Sm3Rule>(&rule)) sm3 = *r;
   }
   SG_HD float operator()(float w, float g, float x1, float x2) const {
-    static_assert(std::variant_size_v<UpdateRule> == 4);
+    static_assert(std::variant_size_v<UpdateRule> == 5);
     switch (kind) {
       case 0:
         return sgd(w, g, x1, x2);
@@ -111,8 +113,10 @@ struct LaneRule {
         return momentum(w, g, x1, x2);
       case 2:
         return root_scaled(w, g, x1, x2);
-      default:
+      case 3:
         return adam(w, g, x1, x2);
+      default:
+        return sm3(w, g, x1, x2);
     }
   }
 };

@@ -70,7 +70,17 @@ struct AdamRule {
   }
 };
 
-using UpdateRule = std::variant<SgdRule, MomentumRule, RootScaledRule, AdamRule>;
+// SM3 (Anil et al. 2019) with the first moment in the gradient's place: w - lr m / (sqrt(v) +
+// epsilon), and w where v is 0, as in the published code.
+struct Sm3Rule {
+  float learning_rate;
+  float epsilon;
+  SG_HD float operator()(float w, float, float m, float v) const {
+    return v == 0.0f ? w : w - learning_rate * m / (sqrtf(v) + epsilon);
+  }
+};
+
+using UpdateRule = std::variant<SgdRule, MomentumRule, RootScaledRule, AdamRule, Sm3Rule>;
 
 // ---- Accesses. row(r, id) gives access to entry r of the step, table row id: an element's old
 // value is loaded, its new one follows from the gradient and is stored. Loops load all that an

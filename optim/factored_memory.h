@@ -28,8 +28,9 @@ class RowWiseMemory final : public StateMemory {
 // contribute to the columns: with A the active rows,
 //   C_c <- C_c (1 + (decay - 1) sum_{i in A} R_i / sum_i R_i) + scale sum_{i in A} u_ic,
 // which keeps sum_c C_c = D sum_i R_i, so that both factors go on describing one matrix. O(K D) a
-// step; the matrix is never made. For first moments, whose sums may vanish, it is the paper's poor
-// baseline ("LR-NMF-M") and nothing more. Bytes: (rows + D) * 4.
+// step; the matrix is never made. (C is float: of a step that changes it by less than 6e-8 of
+// itself, with few of very many rows active, nothing is kept.) For first moments, whose sums may
+// vanish, it is the paper's poor baseline ("LR-NMF-M") and nothing more. Bytes: (rows + D) * 4.
 class RankOneMemory final : public StateMemory {
  public:
   explicit RankOneMemory(const StateMemoryContext&);

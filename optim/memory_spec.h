@@ -49,7 +49,8 @@ struct None {};
 // row (one for each piece of the columns: kernels::sketch_pieces) would take half of the bytes.
 //
 // banded: neighbouring rows of the table share a bucket instead of random ones (kernels::RowHash);
-// for tables whose rows go by falling frequency. depth 0 is then 1.
+// for tables whose rows go by falling frequency. depth 0 is then 1, or 3 where the reading
+// is trusted.
 struct CountSketch {
   double ratio = 0.2;
   int32_t depth = 0;

@@ -19,6 +19,11 @@ kernels::Matrix view(const Tensor& value) {
   return kernels::contiguous(value.data<float>(), rows_of(value), columns_of(value));
 }
 
+Shape columns_shape(const Tensor& value) {
+  const Shape& shape = value.shape();
+  return shape.size() > 2 ? Shape(shape.begin() + 1, shape.end()) : Shape();
+}
+
 double length(const Tensor& table, int64_t begin, int64_t end) {
   const int64_t columns = columns_of(table);
   return std::sqrt(kernels::sum_of_squares(table.exec(), table.data<float>() + begin * columns,
@@ -27,7 +32,7 @@ double length(const Tensor& table, int64_t begin, int64_t end) {
 
 StateError error_of(const Tensor& difference, const Tensor& exact, int64_t begin, int64_t end) {
   const double absolute = length(difference, begin, end), whole = length(exact, begin, end);
-  return {absolute, absolute > 0 ? absolute / whole : 0.0};
+  return {absolute, absolute == 0 ? 0.0 : absolute / whole};
 }
 
 const kernels::Accumulate& moment_of(const std::optional<kernels::Accumulate>& moment,
@@ -58,7 +63,8 @@ MemoryStudy::MemoryStudy(const Optimizer& optimizer, Parameter& table, MomentRol
                              .rows = rows_of(table.value),
                              .dim = columns_of(table.value),
                              .hash_seed = 1,
-                             .device = table.value.device()};
+                             .device = table.value.device(),
+                             .columns_shape = columns_shape(table.value)};
   exact_ = make_memory(Dense{}, context);
   for (const MemorySpec& spec : memories) memories_.push_back(make_memory(spec, context));
   nothing_ = Tensor::zeros(table.value.shape(), {Category::workspace, "study.nothing"},

@@ -28,7 +28,8 @@ struct MemoryErrors {
 
 // Memories of one moment of one table that take in what an optimizer's would, beside the exact
 // state: figures 2 and 3 of Spring et al. 2019. Nothing of them reaches a parameter. Takes the
-// bytes of dense state, of the memories, and while it reads them of another two tables.
+// bytes of two tables and of the memories, and while it reads them of another three tables and a
+// copy of the memory.
 class MemoryStudy {
  public:
   // `table` [rows, ...] of `optimizer`, both of which must outlive it. Throws InvalidArgument where

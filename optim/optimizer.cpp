@@ -122,6 +122,16 @@ int64_t Optimizer::fold() {
   return freed;
 }
 
+int64_t Optimizer::foldable_bytes() const {
+  int64_t total = 0;
+  for (const Slot& slot : slots_) {
+    for_each_memory(slot, [&](const StateMemory& memory, const std::string&) {
+      total += memory.foldable_bytes();
+    });
+  }
+  return total;
+}
+
 std::vector<StateBytes> Optimizer::state_bytes() const {
   std::vector<StateBytes> result;
   for (const Slot& slot : slots_) {

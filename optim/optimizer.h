@@ -69,10 +69,12 @@ class Optimizer {
   std::vector<Parameter*> parameters() const;
   const Moments& default_moments() const { return default_moments_; }
 
-  // Between steps: folds all sketches to half of their buckets (StateMemory::fold), so that
-  // training can go on in less memory. The bytes that this frees; 0 where nothing can be folded. On
-  // the way a table takes the bytes of its folded sketch once more.
+  // Between steps: folds the sketches that have an even number of buckets to half of them
+  // (StateMemory::fold), so that training can go on in less memory. The bytes that this frees; 0
+  // where nothing can be folded. On the way each takes the bytes of its folded cells once more;
+  // where these are not there it throws OutOfMemory, and what was folded till then is.
   int64_t fold();
+  int64_t foldable_bytes() const;  // what fold() would free
 
   // Bytes of state, tensor by tensor.
   std::vector<StateBytes> state_bytes() const;

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "sketchgrad/kernels/elementwise.h"
-#include "sketchgrad/kernels/rows.h"
 
 namespace sketchgrad {
 
@@ -29,6 +28,20 @@ float mass_after(const kernels::Accumulate& accumulate, int64_t steps) {
 int64_t bucket_unit(const SketchGeometry& geometry) {
   const bool blocked = geometry.hash.band_rows == 0 && geometry.width >= kernels::kBlockedWidth;
   return blocked ? kernels::kHashBlock : 1;
+}
+
+bool folds_to(SketchGeometry geometry, int64_t width) {
+  while (geometry.width > width) {
+    const std::optional<SketchGeometry> half = geometry.folded();
+    if (!half) return false;
+    geometry = *half;
+  }
+  return geometry.width == width;
+}
+
+kernels::SketchView view(const Tensor& cells, const SketchGeometry& geometry) {
+  const int64_t dim = cells.size(2);
+  return {cells.data<float>(), geometry.depth, geometry.width, dim, dim};
 }
 
 }  // namespace
@@ -64,7 +77,7 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
         name_);
   dim_ = context.dim;
   device_ = context.device;
-  allocate_cells();
+  cells_ = make_cells(geometry_);
   if (row_floats > 0) {
     row_state_ =
         Tensor::zeros({context.rows, row_floats}, {Category::optimizer_state, name_ + ".row_state"},
@@ -72,17 +85,15 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
   }
 }
 
-void SketchMemory::allocate_cells() {
-  cells_ = Tensor::zeros({geometry_.depth, geometry_.width, dim_},
-                         {Category::optimizer_state, name_ + ".cells"}, DType::float32, device_);
+Tensor SketchMemory::make_cells(const SketchGeometry& geometry) const {
+  return Tensor::zeros({geometry.depth, geometry.width, dim_},
+                       {Category::optimizer_state, name_ + ".cells"}, DType::float32, device_);
 }
 
 kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
   decay_ = accumulate.decay;
-  const int64_t dim = cells_.shape()[2];
   return kernels::SketchState{
-      {cells_.data<float>(), geometry_.depth, geometry_.width, dim, dim},
-      &rows.plan(geometry_.hash, geometry_.depth, geometry_.width),
+      view(cells_, geometry_), &rows.plan(geometry_.hash, geometry_.depth, geometry_.width),
       choices(accumulate, rows.step()),
       row_state_.defined()
           ? kernels::contiguous(row_state_.data<float>(), row_state_.size(0), row_state_.size(1))
@@ -166,40 +177,42 @@ void SketchMemory::save(StateDict& state, const std::string& prefix) const {
   state.set_real(prefix + "cell_scale", cell_scale_);
 }
 
+// Where one of the geometries folds to the other, the narrower one.
 void SketchMemory::load(const StateDict& state, const std::string& prefix) {
-  const int64_t layout =
-      state.metadata.contains(prefix + "layout") ? state.integer(prefix + "layout") : 1;
+  const auto integer = [&](const char* key, int64_t otherwise) {
+    return state.metadata.contains(prefix + key) ? state.integer(prefix + key) : otherwise;
+  };
+  const int64_t layout = integer("layout", 1);
   check(layout == kLayout,
         "[sketch] {}: {} was written with layout {} of its cells, this version reads layout {}",
         name_, state.source, layout, kLayout);
-  const SketchGeometry saved{
-      static_cast<int32_t>(state.integer(prefix + "depth")),
-      state.integer(prefix + "width"),
-      {state.unsigned_integer(prefix + "hash_seed"), state.integer(prefix + "band_rows")}};
+  const int64_t depth = state.integer(prefix + "depth"), width = state.integer(prefix + "width");
+  const int64_t band_rows = integer("band_rows", 0);
   const std::string& reading = state.text(prefix + "reading");
-  check(saved.depth == geometry_.depth && reading == to_string(reading_) &&
-            saved.hash.band_rows == geometry_.hash.band_rows,
+  check(depth == geometry_.depth && reading == to_string(reading_) &&
+            band_rows == geometry_.hash.band_rows,
         "[sketch] {}: {} holds depth {}, reading {}, bands of {} rows (0: hashed); this optimizer "
         "has depth {}, reading {}, bands of {}",
-        name_, state.source, saved.depth, reading, saved.hash.band_rows, geometry_.depth,
-        to_string(reading_), geometry_.hash.band_rows);
-  std::optional<SketchGeometry> geometry = saved;
-  while (geometry && geometry->width > geometry_.width) geometry = folded(*geometry);
-  check(geometry && geometry->width == geometry_.width,
-        "[sketch] {}: {} holds a width of {}, which folds to no width of {}, as this optimizer has",
-        name_, state.source, saved.width, geometry_.width);
-  const int64_t width = geometry_.width;
+        name_, state.source, depth, reading, band_rows, geometry_.depth, to_string(reading_),
+        geometry_.hash.band_rows);
+  const SketchGeometry saved{
+      geometry_.depth, width, {state.unsigned_integer(prefix + "hash_seed"), band_rows}};
+  check(
+      folds_to(saved, geometry_.width) || folds_to(geometry_, width),
+      "[sketch] {}: {} holds a width of {}, this optimizer has {}, and neither folds to the other",
+      name_, state.source, width, geometry_.width);
+  const int64_t narrower = std::min(width, geometry_.width);
+  const double cell_scale = state.real(prefix + "cell_scale");
+  if (width != geometry_.width) cells_ = make_cells(saved);
   geometry_ = saved;
-  cell_scale_ = state.real(prefix + "cell_scale");
-  if (saved.width != width) allocate_cells();
+  cell_scale_ = cell_scale;
   StateMemory::load(state, prefix);
-  while (geometry_.width > width) fold();
+  while (geometry_.width > narrower) fold();
 }
 
-std::optional<SketchGeometry> folded(const SketchGeometry& geometry) {
-  const int64_t unit = bucket_unit(geometry);
-  const int64_t units = geometry.width / unit;
-  const SketchGeometry half{geometry.depth, units / 2 * unit, geometry.hash};
+std::optional<SketchGeometry> SketchGeometry::folded() const {
+  const int64_t unit = bucket_unit(*this), units = width / unit;
+  const SketchGeometry half{depth, units / 2 * unit, hash};
   if (units % 2 != 0 || bucket_unit(half) != unit) return std::nullopt;
   return half;
 }
@@ -208,45 +221,21 @@ bool SketchMemory::keeps_means() const {
   return reading_ == Reading::mean_delta || reading_ == Reading::trusted;
 }
 
+int64_t SketchMemory::foldable_bytes() const {
+  const std::optional<SketchGeometry> half = geometry_.folded();
+  return half ? cells_.bytes() - half->depth * half->width * dim_ * size_of(DType::float32) : 0;
+}
+
 int64_t SketchMemory::fold() {
-  const std::optional<SketchGeometry> half = folded(geometry_);
+  const std::optional<SketchGeometry> half = geometry_.folded();
   if (!half) return 0;
-  const int64_t unit = bucket_unit(geometry_), dim = cells_.size(2);
-  // Which bucket each of the old ones goes to, of all depths; -1: those that no row has.
-  std::vector<int32_t> goes_to(static_cast<size_t>(geometry_.depth * geometry_.width), -1);
-  for (int64_t j = 0; j < geometry_.depth; ++j) {
-    for (int64_t b = 0; b < 2 * half->width; ++b) {
-      goes_to[static_cast<size_t>(j * geometry_.width + b)] =
-          static_cast<int32_t>(j * half->width + b / unit / 2 * unit + b % unit);
-    }
-  }
-  const auto count = static_cast<int64_t>(goes_to.size());
-  const Device device = cells_.device();
-  const kernels::Exec exec = cells_.exec();
-  const auto indices = [&](int64_t size) {
-    return Tensor::empty({size}, {Category::index, "sketch.fold"}, DType::int32, device);
-  };
-  const Tensor targets = Tensor::from(goes_to, {count}, {Category::index, "sketch.fold"}, device);
-  const Tensor keys = indices(count), begin = indices(count + 1), order = indices(count);
-  const int64_t buckets = half->depth * half->width;
-  const kernels::Groups groups =
-      kernels::group_by_key(exec, targets.data<int32_t>(), count, buckets, keys.data<int32_t>(),
-                            begin.data<int32_t>(), order.data<int32_t>());
-  const Tensor old = cells_;
-  const int64_t before = cells_.bytes();
+  const int64_t freed = foldable_bytes();
+  const Tensor cells = make_cells(*half);  // what throws leaves all as it was
+  kernels::fold_sketch(cells_.exec(), view(cells_, geometry_), bucket_unit(geometry_),
+                       keeps_means() ? 0.5f : 1.0f, view(cells, *half));
+  cells_ = cells;
   geometry_ = *half;
-  allocate_cells();
-  // On a GPU there are as many groups as items, those behind the last one empty.
-  const Tensor sums = groups.count == buckets
-                          ? cells_
-                          : Tensor::empty({groups.count, dim}, {Category::workspace, "sketch.fold"},
-                                          DType::float32, device);
-  kernels::sum_groups(exec, groups,
-                      kernels::contiguous(static_cast<const float*>(old.data<float>()), count, dim),
-                      kernels::contiguous(sums.data<float>(), groups.count, dim));
-  float* const cells = cells_.data<float>();
-  kernels::scale(exec, sums.data<float>(), keeps_means() ? 0.5f : 1.0f, cells, cells_.numel());
-  return before - cells_.bytes();
+  return freed;
 }
 
 // ---- Which reading, which geometry
@@ -288,7 +277,9 @@ Reading second_moment_reading(const StateMemoryContext& context, const CountMin&
 template <class Spec>
 SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, Reading reading) {
   const int64_t floats = row_floats(reading, context.dim);
-  const int32_t depth = spec.depth > 0 ? spec.depth : (floats > 0 || spec.banded ? 1 : 3);
+  // What `trusted` compares are the signs of bands.
+  const bool bands = spec.banded && reading != Reading::trusted;
+  const int32_t depth = spec.depth > 0 ? spec.depth : (floats > 0 || bands ? 1 : 3);
   const kernels::RowHash hash{context.hash_seed, spec.banded ? context.rows : 0};
   check(reading != Reading::trusted || depth >= 2,
         "[sketch] reading trusted of {} compares depths: depth {} must be at least 2", context.name,

@@ -17,11 +17,11 @@ struct SketchGeometry {
   // is.
   static SketchGeometry fit(const StateMemoryContext&, double ratio, int32_t depth,
                             int64_t row_floats, const kernels::RowHash&);
+  // With half of the buckets, of which each takes two: neighbours, or, where rows are hashed by
+  // blocks, those of two neighbouring blocks. None where they are an odd number, or would be so
+  // few that rows were no longer hashed by blocks.
+  std::optional<SketchGeometry> folded() const;
 };
-
-// The geometry with half of the buckets, where there is one; its buckets are `unit` neighbours at a
-// time of the folded ones.
-std::optional<SketchGeometry> folded(const SketchGeometry&);
 
 // The sketch of such a memory, without making it. Throws as make_memory does.
 SketchGeometry planned_geometry(const StateMemoryContext&, const CountSketch&);
@@ -38,15 +38,15 @@ class SketchMemory : public StateMemory {
   void end(StepRows&) override;
   std::vector<std::pair<std::string, Tensor>> tensors() const override;
   void save(StateDict&, const std::string& prefix) const override;
-  // Where a checkpoint's sketch folds to this geometry it is folded; otherwise throws
-  // InvalidArgument naming both.
+  // Where the checkpoint's sketch or this one folds to the other, the memory goes on with the
+  // narrower of both; otherwise throws InvalidArgument naming them.
   void load(const StateDict&, const std::string& prefix) override;
-  // Halves the buckets, where they are an even number of them (of blocks, in a sketch that is
-  // hashed by blocks): of neighbours b and b + 1 rows go to bucket b / 2, which takes the sum of
-  // both, or the mean where the reading keeps means. With the linear reading that is, to rounding,
-  // the sketch that this width would have had from the beginning; the others, whose buckets change
-  // with what shares them, go on from estimates of more rows.
+  // To half of the buckets, which take the sums of the two that fall together, or the means where
+  // the reading keeps means. With the linear reading that is, to rounding, the sketch that this
+  // width would have had from the beginning; the others, whose buckets change with what shares
+  // them, go on from estimates of more rows.
   int64_t fold() override;
+  int64_t foldable_bytes() const override;
 
   const SketchGeometry& geometry() const { return geometry_; }
 
@@ -54,7 +54,7 @@ class SketchMemory : public StateMemory {
   SketchMemory(const StateMemoryContext&, SketchGeometry, Reading, int64_t row_floats);
 
  private:
-  void allocate_cells();
+  Tensor make_cells(const SketchGeometry&) const;
   bool keeps_means() const;
   kernels::SketchStep choices(const kernels::Accumulate&, int64_t step_number) const;
 

@@ -69,6 +69,7 @@ class StateMemory {
   // Gives up half of what can be given up between steps, and goes on with the rest: a sketch, half
   // of its buckets. The bytes that this frees; 0: nothing can be.
   virtual int64_t fold() { return 0; }
+  virtual int64_t foldable_bytes() const { return 0; }  // what fold() would free
 
   // All state, by name ("cells"); the optimizer stores them in checkpoints.
   virtual std::vector<std::pair<std::string, Tensor>> tensors() const = 0;

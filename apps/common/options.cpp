@@ -54,11 +54,12 @@ Optimizer make_adam(const OptimizerOptions& options, uint64_t seed) {
 }
 
 Optimizer make_sm3(const OptimizerOptions& options, uint64_t seed) {
-  // Tables that are in no memory of their own have bounds as well.
+  // Parameters that are in no memory of their own have bounds as well, or dense state.
+  const MemorySpec second = table_moments(options).second;
   return Optimizer(Sm3{.learning_rate = value_of(options.learning_rate),
                        .momentum = value_of(options.momentum),
                        .epsilon = value_of(options.epsilon),
-                       .second = table_moments(options).second},
+                       .second = std::holds_alternative<Sm3Covers>(second) ? second : Dense{}},
                    seed);
 }
 
@@ -111,7 +112,7 @@ constexpr Rule kRules[] = {
     {.name = "sm3",
      .make = make_sm3,
      .learning_rate = 0.1,
-     .epsilon = 1e-30,
+     .epsilon = 0.0,
      .momentum = 0.0,
      .first_moment = true,
      .second_moment = "sm3"},
@@ -238,8 +239,9 @@ void add_options(CLI::App& command, RunOptions& options) {
   command
       .add_option(
           "--on-oom", options.on_oom,
-          "where a step finds no memory: fail, with the report, or fold sketches to half of "
-          "their size and begin the step anew")
+          "where a step finds no memory before it has changed anything: fail, with the report, "
+          "or fold the sketches that have an even number of buckets to half of them and begin "
+          "the step anew")
       ->check(CLI::IsMember({"fail", "fold"}))
       ->capture_default_str();
   add_options(command, options.compute);
@@ -279,7 +281,8 @@ void complete(OptimizerOptions& options) {
   }
   if (without_first && options.beta1) options.beta1 = 0.0;
   check(options.moment1 != "none" || options.momentum.value_or(0.0) == 0.0,
-        "--moment1: momentum needs a memory; none is sgd");
+        "--moment1: none keeps no first moment, so --momentum must be 0, it is {}",
+        options.momentum.value_or(0.0));
   if (rule.first_moment && options.momentum == 0.0) {
     check(options.moment1 == "dense" || options.moment1 == "none",
           "--moment1: {} without momentum keeps no first moment", options.optimizer);

@@ -130,17 +130,24 @@ void Trainer::step(Progress& progress) {
     try {
       return attempt_step();
     } catch (const OutOfMemory& error) {
-      if (!fold(progress)) throw;
+      if (!fold(error, progress)) throw;
     }
   }
 }
 
 // Whether the step that has run out of memory can be begun anew in less.
-bool Trainer::fold(Progress& progress) {
+bool Trainer::fold(const OutOfMemory& error, Progress& progress) {
   if (!options_.fold_on_oom || step_state_ != StepState::begun) return false;
+  // All foldings together free less than twice what the first one does.
+  if (error.requested_bytes() > 2 * optimizer_.foldable_bytes()) return false;
   optimizer_.clear_gradients();
   task_.restore_state();
-  const int64_t freed = optimizer_.fold();
+  int64_t freed = 0;
+  try {
+    freed = optimizer_.fold();
+  } catch (const OutOfMemory&) {
+    return false;  // the step's error tells more
+  }
   if (freed == 0) return false;
   progress.say(fmt::format("step {}: out of memory; sketches are folded to half, which frees {}",
                            figures_.steps + 1, format_bytes(freed)));

@@ -135,7 +135,7 @@ class Trainer {
   bool train(Progress& progress);
   void step(Progress& progress);
   void attempt_step();
-  bool fold(Progress& progress);
+  bool fold(const OutOfMemory& error, Progress& progress);
   void forward_backward();
   void clip();
   void update();

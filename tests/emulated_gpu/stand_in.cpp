@@ -395,6 +395,10 @@ void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights& weight
 
 // ---- sketch.h, softmax.h, update.h
 
+void fold_sketch(const Exec&, const FoldBuckets& fold) {
+  const OnDevice on_device;
+  for_each_row(kPolicy, fold.to.depth * fold.to.width, fold.to.dim, fold);
+}
 void sketch_slots(const Exec&, const SlotElement& element, int64_t rows) {
   const OnDevice on_device;
   for_each(kPolicy, rows, element);

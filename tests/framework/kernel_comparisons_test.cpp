@@ -13,6 +13,7 @@ TEST_CASE("comparisons: gather and scatter") { compare_row_access(kCpu); }
 TEST_CASE("comparisons: finding, counting and copying ids") { compare_id_searches(kCpu); }
 TEST_CASE("comparisons: groups and their sums") { compare_groups(kCpu); }
 TEST_CASE("comparisons: reductions") { compare_reductions(kCpu); }
+TEST_CASE("comparisons: factors") { compare_factors(kCpu); }
 TEST_CASE("comparisons: random arrays") { compare_random(kCpu); }
 TEST_CASE("comparisons: lstm cells") { compare_lstm(kCpu); }
 TEST_CASE("comparisons: lstm layers") { compare_lstm_layer(kCpu); }

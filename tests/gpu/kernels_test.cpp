@@ -13,6 +13,7 @@ TEST_CASE("gather and scatter") { compare_row_access(kCuda); }
 TEST_CASE("finding, counting and copying ids") { compare_id_searches(kCuda); }
 TEST_CASE("groups and their sums") { compare_groups(kCuda); }
 TEST_CASE("reductions") { compare_reductions(kCuda); }
+TEST_CASE("factors") { compare_factors(kCuda); }
 TEST_CASE("random arrays") { compare_random(kCuda); }
 TEST_CASE("lstm cells") { compare_lstm(kCuda); }
 TEST_CASE("lstm layers") { compare_lstm_layer(kCuda); }

@@ -443,6 +443,20 @@ TEST_CASE("SM3 by hand, and its bound") {
   CHECK(v[3] == doctest::Approx(4 + 1));
 }
 
+TEST_CASE("SM3: an element whose second moment is 0 stays") {
+  Parameter parameter("table", {1, 2});
+  Optimizer optimizer(Sm3{.learning_rate = 1.0f, .momentum = 0.5f, .second = Dense{}}, 1);
+  optimizer.add(parameter);
+  for (const float g : {1e-30f, 0.0f}) {  // whose square is 0
+    parameter.gradient.add(
+        Tensor::from(std::vector<float>{g, 1.0f}, {1, 2}, {Category::gradient, "gradient"}));
+    optimizer.step();
+    optimizer.clear_gradients();
+  }
+  CHECK(parameter.value.to_vector<float>()[0] == 0.0f);
+  CHECK(parameter.value.to_vector<float>()[1] < -0.5f);
+}
+
 TEST_CASE("SM3 of tensors of more axes: the least of a bound for each index of each axis") {
   const Shape shape{3, 4, 2, 5};
   std::mt19937 random(9);

@@ -107,6 +107,18 @@ TEST_CASE("study: errors by hand") {
   CHECK(study.bytes(0) == 8);
 }
 
+TEST_CASE("study: a memory that holds NaN is not without error") {
+  Parameter parameter("table", {2, 2});
+  Optimizer optimizer(Adagrad{}, 1);
+  optimizer.add(parameter);
+  MemoryStudy study(optimizer, parameter, MomentRole::second, {RowWise{}}, 1);
+  parameter.gradient.add(
+      Tensor::from(std::vector<float>{NAN, 3, 2, 2}, {2, 2}, {Category::gradient, "gradient"}));
+  study.step();
+  optimizer.step();
+  CHECK(std::isnan(study.errors()[0].all.relative));
+}
+
 TEST_CASE("study: a sketch with a bucket for each row has no error") {
   Parameter parameter("table", {kTable.rows, kTable.dim});
   Optimizer optimizer(Adam{}, 1);

@@ -416,6 +416,7 @@ void print_updates(Inputs& inputs) {
     print("MomentumRule", MomentumRule{0.1f, 1.0f, 0.9f}(w, g, m, v));
     print("RootScaledRule", RootScaledRule{0.1f, 1e-8f, 0.2f}(w, g, m, v));
     print("AdamRule", AdamRule{0.1f, 1.3f, 1e-8f, 0.99f}(w, g, m, v));
+    print("Sm3Rule", Sm3Rule{0.1f, 1e-8f}(w, g, m, c % 5 == 0 ? 0.0f : v));
     dense_row.store(c, dense_row.next(dense_row.load(c), g));
     no_row.store(c, 1.0f);
     print("NoState", no_row.next(no_row.load(c), g));

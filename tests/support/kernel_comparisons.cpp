@@ -11,6 +11,7 @@
 
 #include "sketchgrad/kernels/elementwise.h"
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/kernels/factors.h"
 #include "sketchgrad/kernels/gemm.h"
 #include "sketchgrad/kernels/lsh.h"
 #include "sketchgrad/kernels/lstm.h"
@@ -437,6 +438,73 @@ void compare_reductions(Device other) {
         const Tensor out = on(device, start);
         kernels::add_column_sums(exec_on(device), in.matrix(), out.data<float>());
         return Outputs{output("add_column_sums", out, kOneRounding)};
+      });
+    }
+  }
+}
+
+void compare_factors(Device other) {
+  for (const int64_t rows : {0, 1, 129, 700}) {
+    for (const int64_t dim : {1, 7, 33, 300}) {
+      CAPTURE(rows);
+      CAPTURE(dim);
+      Draw draw(31);
+      const std::vector<float> gradients = draw.floats(Framed::floats(rows, dim));
+      const std::vector<float> row_covers = draw.floats(2 * rows + 1, 0.0f, 0.5f);
+      const std::vector<float> column_covers = draw.floats(dim, 0.0f, 0.5f);
+      std::vector<int32_t> ids = draw.ids(rows, 2 * rows + 1);
+      for (size_t i = 2; i < ids.size(); i += 5) ids[i] = -1;
+      if (ids.empty()) ids = {0};
+      compare_with_cpu(other, [&](Device device) {
+        const Exec exec = exec_on(device);
+        const Framed gradient(device, gradients, rows, dim);
+        const Tensor id_tensor = on(device, ids), covers = on(device, row_covers),
+                     columns = on(device, column_covers);
+        const int32_t* const id_data = id_tensor.data<int32_t>();
+        const kernels::ConstMatrix g = gradient.matrix();
+        const auto vector = [&](int64_t count) {
+          return on(device, std::vector<float>(static_cast<size_t>(count), 0.25f), {count});
+        };
+        Outputs outputs;
+        const auto add = [&](const char* name, const Tensor& tensor) {
+          outputs.push_back(output(name, tensor, kOneRounding));
+        };
+        for (const bool squared : {false, true}) {
+          const Tensor by_row = vector(rows), by_column = vector(dim);
+          kernels::row_sums(exec, id_data, g, squared, by_row.data<float>());
+          kernels::column_sums(exec, id_data, g, squared, by_column.data<float>());
+          add("row_sums", by_row);
+          add("column_sums", by_column);
+        }
+        const kernels::Covers cover{covers.data<float>(), columns.data<float>(), 0.9f, 0.5f};
+        const Tensor by_row = vector(rows), by_column = vector(dim), state = vector(2 * rows + 1);
+        kernels::row_maxima(exec, id_data, g, cover, by_row.data<float>());
+        kernels::column_maxima(exec, id_data, g, cover, by_column.data<float>());
+        add("row_maxima", by_row);
+        add("column_maxima", by_column);
+        kernels::advance_entries(exec, id_data, rows, 0.9f, 0.1f, by_row.data<float>(),
+                                 state.data<float>());
+        add("advance_entries", state);
+        kernels::raise_entries(exec, columns.data<float>(), dim, by_column.data<float>());
+        add("raise_entries", by_column);
+        const Tensor totals = vector(2), shape = vector(dim);
+        kernels::sum_of_entries(exec, id_data, rows, covers.data<float>(), totals.data<float>());
+        kernels::sum_of_entries(exec, nullptr, dim, columns.data<float>(),
+                                totals.data<float>() + 1);
+        kernels::over_mean(exec, columns.data<float>(), totals.data<float>() + 1, dim,
+                           shape.data<float>());
+        kernels::advance_columns(exec,
+                                 {0.9f, 0.01f, totals.data<float>(), totals.data<float>() + 1},
+                                 0.1f, by_column.data<float>(), dim, shape.data<float>());
+        add("sum_of_entries", totals);
+        add("advance_columns over_mean", shape);
+        const kernels::ColumnAxis axis{1, dim, 1};
+        const Tensor largest = vector(dim);
+        kernels::spread_minimum(exec, axis, columns.data<float>(), shape.data<float>());
+        kernels::axis_maxima(exec, axis, shape.data<float>(), largest.data<float>());
+        add("spread_minimum", shape);
+        add("axis_maxima", largest);
+        return outputs;
       });
     }
   }

@@ -14,6 +14,7 @@ void compare_row_access(Device other);
 void compare_id_searches(Device other);
 void compare_groups(Device other);
 void compare_reductions(Device other);
+void compare_factors(Device other);
 void compare_random(Device other);
 void compare_lstm(Device other);
 // The layer by cuDNN, in float32 and with TF32, with lstm_layer_reference.h on the CPU, which has

@@ -31,7 +31,8 @@ void compare_dense_steps(Device other) {
   using kernels::UpdateRule;
   constexpr int64_t kRows = 40;
   const UpdateRule rules[] = {kernels::SgdRule{0.1f}, kernels::MomentumRule{0.1f, 1.0f, 0.9f},
-                              kernels::RootScaledRule{0.1f, 1e-3f}, kAdam};
+                              kernels::RootScaledRule{0.1f, 1e-3f}, kAdam,
+                              kernels::Sm3Rule{0.1f, 1e-3f}};
   for (const UpdateRule& rule : rules) {
     for (const int64_t dim : {1, 7, 33, 300}) {
       for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{11}, kRows}) {
@@ -120,15 +121,17 @@ class Table {
 
   int64_t fold() { return first_->fold() + second_->fold(); }
 
-  // Parameter and, unless it is rounded to few bits, all state.
+  // Parameter and all state but what is rounded to few bits.
   void add_outputs(const std::string& prefix, Outputs& outputs) const {
     outputs.push_back(output(prefix + "parameter", value_, rounds_ ? kRounded : kSketched));
-    if (rounds_) return;
-    for (const auto& [name, tensor] : first_->tensors()) {
-      outputs.push_back(output(prefix + "first." + name, tensor, kSketched));
-    }
-    for (const auto& [name, tensor] : second_->tensors()) {
-      outputs.push_back(output(prefix + "second." + name, tensor, kSketched));
+    for (const auto* memory : {first_.get(), second_.get()}) {
+      const char* moment = memory == first_.get() ? "first." : "second.";
+      for (const auto& [name, tensor] : memory->tensors()) {
+        // Of what is rounded, the scales alone.
+        if (tensor.dtype() != DType::float32) continue;
+        const Tolerance tolerance = name == "scales" ? kRounded : kSketched;
+        outputs.push_back(output(prefix + moment + name, tensor, tolerance));
+      }
     }
   }
 
