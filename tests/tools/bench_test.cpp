@@ -1,33 +1,24 @@
 // The built program bench, from outside. Its figures are not judged: machines differ.
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
-#include <stdio.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "sketchgrad/tests/apps/support.h"
+
 namespace sketchgrad::tools {
 namespace {
 
+using apps::CommandResult;
+using apps::run_command;
+
 const std::string kProgram = std::string(SKETCHGRAD_BINARY_DIR) + "/tools/bench";
 
-struct Result {
-  int code = -1;
-  std::string output;
-};
-
-Result bench(const std::string& arguments) {
-  Result result;
-  FILE* const pipe = popen((kProgram + " " + arguments + " 2>&1").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  char buffer[4096];
-  while (fgets(buffer, sizeof(buffer), pipe) != nullptr) result.output += buffer;
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) result.code = WEXITSTATUS(status);
-  return result;
+CommandResult bench(const std::string& arguments) {
+  return run_command(kProgram + " " + arguments);
 }
 
 // A build may leave the tools out.
@@ -35,7 +26,7 @@ bool is_built() { return std::filesystem::exists(kProgram); }
 
 TEST_CASE("bench program: help names the groups") {
   if (!is_built()) return;
-  const Result result = bench("--help");
+  const CommandResult result = bench("--help");
   CHECK(result.code == 0);
   for (const char* word : {"--threads", "--json", "kernels.gemm", "optimizer.sparse",
                            "optimizer.dense", "mach", "--mach-classes", "step"}) {
@@ -50,7 +41,7 @@ TEST_CASE("bench program: wrong flags") {
        {"--nonsense", "--rows 0", "--rows many", "--dim -1", "--threads -2", "--only nothing",
         "--cpu-time --threads 2", "--mach-buckets 1", "--mach-repetitions 257", "stray"}) {
     CAPTURE(arguments);
-    const Result result = bench(arguments);
+    const CommandResult result = bench(arguments);
     CHECK(result.code == 2);
     CHECK(result.output.rfind("bench: error: ", 0) == 0);
   }
@@ -59,7 +50,7 @@ TEST_CASE("bench program: wrong flags") {
 TEST_CASE("bench program: a report with every line's floor") {
   if (!is_built()) return;
   const auto file = std::filesystem::temp_directory_path() / "sketchgrad_bench_test.json";
-  const Result result = bench(
+  const CommandResult result = bench(
       "--threads 1 --rows 2000 --dim 16 --active 100 --seconds 0.001 --only kernels.rows "
       "--json " +
       file.string());
@@ -80,7 +71,7 @@ TEST_CASE("bench program: a report with every line's floor") {
 TEST_CASE("bench program: MACH's searches, with their recall") {
   if (!is_built()) return;
   const auto file = std::filesystem::temp_directory_path() / "sketchgrad_bench_mach_test.json";
-  const Result result = bench(
+  const CommandResult result = bench(
       "--threads 1 --seconds 0.001 --only mach --mach-classes 20000 --mach-repetitions 3 "
       "--mach-buckets 50 --mach-queries 5 --json " +
       file.string());

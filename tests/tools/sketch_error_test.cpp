@@ -1,78 +1,42 @@
 // The built program sketch_error, from outside.
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/wait.h>
 
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
-#include <vector>
+
+#include "sketchgrad/tests/apps/support.h"
 
 namespace sketchgrad::tools {
 namespace {
+
+using namespace sketchgrad::apps;
 
 namespace fs = std::filesystem;
 using nlohmann::json;
 
 const std::string kProgram = std::string(SKETCHGRAD_BINARY_DIR) + "/tools/sketch_error";
 
-struct Result {
-  int code = -1;
-  std::string output;
-};
-
-Result call(const std::string& arguments) {
-  Result result;
-  FILE* const pipe = popen((kProgram + " " + arguments + " 2>&1").c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  char buffer[4096];
-  while (fgets(buffer, sizeof(buffer), pipe) != nullptr) result.output += buffer;
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) result.code = WEXITSTATUS(status);
-  return result;
-}
+CommandResult call(const std::string& arguments) { return run_command(kProgram + " " + arguments); }
 
 bool is_built() { return fs::exists(kProgram); }
 
-// A folder that is gone at the end, with a text of 300 words, the first ones most often.
+// With a text of 300 words, the first ones most often.
 struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "sketch_error-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-    std::ofstream text(path / "train.txt");
-    uint32_t state = 1;
-    for (int line = 0; line < 400; ++line) {
-      for (int word = 0; word < 12; ++word) {
-        state = state * 1664525u + 1013904223u;
-        const double uniform = static_cast<double>(state >> 8) / (1 << 24);
-        text << 'w' << static_cast<int>(300 * uniform * uniform * uniform) << ' ';
-      }
-      text << '\n';
-    }
-  }
-  ~Folder() { fs::remove_all(path); }
+  TemporaryFolder folder;
+  const std::string text = folder.file("train.txt", generated_text(400, 300));
   std::string small(const std::string& more) const {
-    return "--train " + (path / "train.txt").string() + " --cache none --steps 30 --every 10 " +
-           "--embedding-dim 9 --hidden 8 --batch 4 --bptt 5 --heavy 20 --output " +
-           (path / "out").string() + " " + more;
+    return "--train " + text + " --cache none --steps 30 --every 10 --embedding-dim 9 --hidden 8 " +
+           "--batch 4 --bptt 5 --heavy 20 --output " + folder / "out" + " " + more;
   }
-  std::string read(const std::string& name) const {
-    std::ifstream file(path / "out" / name);
-    std::stringstream content;
-    content << file.rdbuf();
-    return content.str();
-  }
+  std::string read(const std::string& name) const { return read_whole(folder / "out/" + name); }
 };
 
 TEST_CASE("sketch_error program: help and wrong flags") {
   if (!is_built()) return;
-  const Result help = call("--help");
+  const CommandResult help = call("--help");
   CHECK(help.code == 0);
   for (const char* word : {"--memory1", "--memory2", "--tables", "--heavy", "errors.svg"}) {
     CAPTURE(word);
@@ -83,11 +47,12 @@ TEST_CASE("sketch_error program: help and wrong flags") {
        {"", "--memory2 sketch:7", "--memory1 sm3", "--memory2 rank1 --optimizer momentum",
         "--memory2 rank1 --steps 0", "--memory2 rank1 --tables all", "--nonsense"}) {
     CAPTURE(more);
-    const Result result = call(folder.small(more));
+    const CommandResult result = call(folder.small(more));
     CHECK(result.code == 2);
     CHECK(result.output.rfind("sketch_error: error: ", 0) == 0);
   }
-  const Result missing = call("--train /nowhere --memory2 rank1 --output " + folder.path.string());
+  const CommandResult missing =
+      call("--train /nowhere --memory2 rank1 --output " + folder.folder / "out");
   CHECK(missing.code == 1);
   CHECK(missing.output.find("/nowhere") != std::string::npos);
 }
@@ -95,7 +60,7 @@ TEST_CASE("sketch_error program: help and wrong flags") {
 TEST_CASE("sketch_error program: a line for each memory, and a picture") {
   if (!is_built()) return;
   const Folder folder;
-  const Result result = call(folder.small(
+  const CommandResult result = call(folder.small(
       "--tables both --memory1 dense rank1 --memory2 rowwise sketch:0.3,reading=mean_delta"));
   CHECK(result.code == 0);
   CHECK(result.output.find("sketch:0.3,reading=mean_delta") != std::string::npos);
