@@ -246,7 +246,8 @@ SG_HD void advance_block(const Group& group, const Span& span, const BlockState&
   if (group.lane() == 0) row.scales[piece] = scale.scale;
   span.for_each_step([&](int s, int64_t c) {
     for (int i = 0; i < Span::kVec; ++i) {
-      row.store(column + c + i, value.step[s].at[i], scale.inverse);
+      row.store(column + c + i, value.step[s].at[i], scale.inverse,
+                philox_bits(row.key, row.element(column + c + i)));
     }
   });
 }
@@ -270,8 +271,11 @@ SG_HD void advance_elements(const Group& group, const Span& span, const LaneVari
   }
   if (variable.kind == LaneVariable::Kind::bf16) {
     const Bf16State::Row row = variable.bf16.row(id);
-    return for_each_value(span, gradient, value,
-                          [&](int64_t c, float g) { return row.next(column + c, g); });
+    return for_each_value(span, gradient, value, [&](int64_t c, float g) {
+      const float next = row.next(column + c, g);
+      row.store(column + c, next, philox_bits(row.key, row.element(column + c)));
+      return next;
+    });
   }
   const DenseState::Row row = variable.dense.row(0, id);
   const typename Span::Values old = span.load(row.x + column);

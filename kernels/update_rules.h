@@ -154,10 +154,12 @@ struct Bf16State {
     Accumulate accumulate;
     PhiloxKey key;
     SG_HD float next(int64_t c, float g) const {
-      const float value =
-          accumulate.decay * bf16_to_float(x[c]) + accumulate.scale * accumulate.input(g);
-      x[c] = float_to_bf16(value, philox_bits(key, index + static_cast<uint64_t>(c)));
-      return value;
+      return accumulate.decay * bf16_to_float(x[c]) + accumulate.scale * accumulate.input(g);
+    }
+    SG_HD uint64_t element(int64_t c) const { return index + static_cast<uint64_t>(c); }
+    // random: philox_bits(key, element(c)).
+    SG_HD void store(int64_t c, float value, uint32_t random) const {
+      x[c] = float_to_bf16(value, random);
     }
   };
   SG_HD Row row(int64_t id) const {
@@ -182,16 +184,22 @@ struct BlockState {
     bool with_signs;
     Accumulate accumulate;
     PhiloxKey key;
-    SG_HD float next(int64_t c, float g, float scale) const {
-      const float old =
-          with_signs ? Float8<true>::to_float(codes[c]) : Float8<false>::to_float(codes[c]);
+    template <bool kSigned>
+    SG_HD float next_of(int64_t c, float g, float scale) const {
+      const float old = Float8<kSigned>::to_float(codes[c]);
       return accumulate.decay * (scale * old) + accumulate.scale * accumulate.input(g);
     }
-    SG_HD void store(int64_t c, float value, float inverse_scale) const {
-      const uint32_t random = philox_bits(key, index + static_cast<uint64_t>(c));
-      const float x = value * inverse_scale;
-      codes[c] =
-          with_signs ? Float8<true>::from_float(x, random) : Float8<false>::from_float(x, random);
+    SG_HD float next(int64_t c, float g, float scale) const {
+      return with_signs ? next_of<true>(c, g, scale) : next_of<false>(c, g, scale);
+    }
+    SG_HD uint64_t element(int64_t c) const { return index + static_cast<uint64_t>(c); }
+    template <bool kSigned>
+    SG_HD void store_of(int64_t c, float value, float inverse_scale, uint32_t random) const {
+      codes[c] = Float8<kSigned>::from_float(value * inverse_scale, random);
+    }
+    SG_HD void store(int64_t c, float value, float inverse_scale, uint32_t random) const {
+      with_signs ? store_of<true>(c, value, inverse_scale, random)
+                 : store_of<false>(c, value, inverse_scale, random);
     }
   };
   SG_HD Row row(int64_t id) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <variant>
@@ -83,6 +84,26 @@ struct ElementWalk {
   };
 };
 
+// Random bits of the elements [first, first + count) of a piece, as philox_bits has them: four
+// words come from one block.
+class PieceBits {
+ public:
+  PieceBits(PhiloxKey key, uint64_t first, int64_t count) : skew_(first % 4) {
+    const uint64_t begin = first / 4;
+    const int64_t blocks = (static_cast<int64_t>(skew_) + count + 3) / 4;
+#pragma omp simd
+    for (int64_t b = 0; b < blocks; ++b) {
+      const Philox4 block = philox(key.seed, key.offset, begin + static_cast<uint64_t>(b));
+      for (int i = 0; i < 4; ++i) words_[4 * b + i] = block.v[i];
+    }
+  }
+  const uint32_t* words() const { return words_ + skew_; }
+
+ private:
+  uint64_t skew_;
+  uint32_t words_[kWidestPiece + 8];
+};
+
 // A variable that is advanced piece by piece. Columns of `gradient` begin at column `begin` of the
 // table.
 struct PieceWalk {
@@ -94,25 +115,51 @@ struct PieceWalk {
   void prefetch(int64_t, int64_t, int64_t) const {}
 
   // New values of columns [column, column + columns) of the table, one piece.
-  template <class AccessRow>
-  static void advance_piece(const AccessRow& row, const float* gradient, int64_t column,
+  static void advance_piece(const FactoredState::Row& row, const float* gradient, int64_t column,
                             int64_t columns, float* values) {
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) values[c] = row.next(column + c, gradient[c]);
   }
+  static void advance_piece(const Bf16State::Row row, const float* gradient, int64_t column,
+                            int64_t columns, float* values) {
+    const PieceBits bits(row.key, row.element(column), columns);
+    const uint32_t* const random = bits.words();
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c) {
+      values[c] = row.next(column + c, gradient[c]);
+      row.store(column + c, values[c], random[c]);
+    }
+  }
   static void advance_piece(const BlockState::Row& row, const float* gradient, int64_t column,
+                            int64_t columns, int64_t piece_columns, float* values) {
+    const auto advance = row.with_signs ? advance_block<true> : advance_block<false>;
+    advance(row, gradient, column, columns, piece_columns, values);
+  }
+  // Rows by value: codes are bytes, which could be those of a row that is referred to.
+  template <bool kSigned>
+  static void advance_block(const BlockState::Row row, const float* gradient, int64_t column,
                             int64_t columns, int64_t piece_columns, float* values) {
     float* const kept = row.scales + column / piece_columns;
     const float old = *kept;
     float largest = 0.0f;
+#pragma omp simd
+    for (int64_t c = 0; c < columns; ++c)
+      values[c] = row.next_of<kSigned>(column + c, gradient[c], old);
+    float nothing = 0.0f;  // or NaN, where a value is no number
+#pragma omp simd reduction(max : largest) reduction(+ : nothing)
     for (int64_t c = 0; c < columns; ++c) {
-      values[c] = row.next(column + c, gradient[c], old);
-      largest = larger_magnitude(largest, values[c]);
+      largest = std::max(largest, std::abs(values[c]));
+      nothing += 0.0f * values[c];
     }
+    largest += nothing;
     const BlockScale scale = BlockScale::of(largest);
     *kept = scale.scale;
+    const PieceBits bits(row.key, row.element(column), columns);
+    const uint32_t* const random = bits.words();
 #pragma omp simd
-    for (int64_t c = 0; c < columns; ++c) row.store(column + c, values[c], scale.inverse);
+    for (int64_t c = 0; c < columns; ++c) {
+      row.store_of<kSigned>(column + c, values[c], scale.inverse, random[c]);
+    }
   }
 
   struct Row {

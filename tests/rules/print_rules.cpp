@@ -394,11 +394,14 @@ void print_factors(Inputs& inputs) {
                          {3, 5}};
   for (int64_t r = 0; r < kRows; ++r) {
     for (int64_t c = 0; c < kCols; ++c) {
-      print("Bf16State", bf16.row(r).next(c, matrix(r, c)));
+      const Bf16State::Row half = bf16.row(r);
+      const float next = half.next(c, matrix(r, c));
+      half.store(c, next, philox_bits(half.key, half.element(c)));
+      print("Bf16State", next);
       print("Bf16State after", uint64_t{halves[static_cast<size_t>(r * kCols + c)]});
       const float value = block.row(r).next(c, matrix(r, c), 0.01f);
       print("BlockState", value);
-      block.row(r).store(c, value, 30.0f);
+      block.row(r).store(c, value, 30.0f, philox_bits({3, 5}, block.row(r).element(c)));
       print("BlockState after", uint64_t{codes[static_cast<size_t>(r * kCols + c)]});
     }
   }
