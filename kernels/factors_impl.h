@@ -7,6 +7,7 @@
 #include "sketchgrad/kernels/exec.h"
 #include "sketchgrad/kernels/factors_rules.h"
 #include "sketchgrad/kernels/for_each.h"
+#include "sketchgrad/kernels/reduce_impl.h"
 
 namespace sketchgrad::kernels {
 
@@ -26,9 +27,6 @@ void for_each_factor(const Exec&, const FactorLoop&, int64_t count);
 
 namespace impl {
 
-// Rows and columns of a step that one task reduces to a row of partial results.
-inline constexpr int64_t kFactorRows = 256;
-inline constexpr int64_t kFactorColumns = 1024;
 // Results side by side, which the compiler puts into vector registers.
 inline constexpr int64_t kFactorLanes = 16;
 
@@ -70,35 +68,8 @@ template <class Policy>
 void reduce_columns(const Policy& policy, const Exec& exec, const FactorElement& any, float* out) {
   std::visit(
       [&](const auto& element) {
-        using Op = typename std::decay_t<decltype(element)>::Op;
-        const ConstMatrix g = element.gradient;
-        if (g.cols == 0) return;
-        const int64_t slices = (g.rows + kFactorRows - 1) / kFactorRows;
-        const int64_t tiles = (g.cols + kFactorColumns - 1) / kFactorColumns;
-        const ScratchArray<double> partial(exec, slices * g.cols, "factors.partial");
-        Policy::for_each_block(slices * tiles, [&](int64_t block) {
-          const int64_t first = block / tiles * kFactorRows;
-          const int64_t column = block % tiles * kFactorColumns;
-          const int64_t columns = std::min(kFactorColumns, g.cols - column);
-          double* const results = partial.data() + block / tiles * g.cols + column;
-          std::fill_n(results, columns, 0.0);
-          for (int64_t r = first; r < std::min(g.rows, first + kFactorRows); ++r) {
-            if (element.skip(r)) continue;
-            const auto row = element.row(r);
-#pragma omp simd
-            for (int64_t c = 0; c < columns; ++c) results[c] = Op::of(results[c], row(column + c));
-          }
-        });
-        for_each_range(policy, g.cols, kBlockElements / std::max<int64_t>(slices, 1),
-                       [&](int64_t begin, int64_t end) {
-                         for (int64_t c = begin; c < end; ++c) {
-                           double result = 0.0;
-                           for (int64_t s = 0; s < slices; ++s) {
-                             result = Op::of(result, partial[s * g.cols + c]);
-                           }
-                           out[c] = static_cast<float>(result);
-                         }
-                       });
+        reduce_columns(policy, exec, element, element.gradient.rows, element.gradient.cols,
+                       StoreColumn{out});
       },
       any);
 }

@@ -5,18 +5,11 @@
 
 #include "sketchgrad/kernels/factors.h"
 #include "sketchgrad/kernels/macros.h"
+#include "sketchgrad/kernels/reduce_rules.h"
 #include "sketchgrad/kernels/views.h"
 
 // The mathematics of one element of factors.h.
 namespace sketchgrad::kernels {
-
-struct AddUp {
-  static SG_HD double of(double a, double b) { return a + b; }
-};
-// A NaN stays one.
-struct Largest {
-  static SG_HD double of(double a, double b) { return b > a || b != b ? b : a; }
-};
 
 // ---- What is reduced, and by which Op: row(r) gives a function of the column.
 
@@ -31,8 +24,7 @@ struct InputElement {
     const float* gradient;
     bool squared;
     SG_HD double operator()(int64_t c) const {
-      const auto g = static_cast<double>(gradient[c]);
-      return squared ? g * g : g;
+      return squared ? Square::of(gradient[c]) : Value::of(gradient[c]);
     }
   };
   SG_HD bool skip(int64_t r) const { return table_row_of(ids, r) < 0; }

@@ -30,7 +30,7 @@ void add_column_sums(const Exec&, ConstMatrix in, float* out);
 
 namespace impl {
 
-// Rows and columns that one task of add_column_sums takes: narrower tiles defeat the prefetcher.
+// Rows and columns that one task of reduce_columns takes: narrower tiles defeat the prefetcher.
 inline constexpr int64_t kColumnSumRows = 256;
 inline constexpr int64_t kColumnSumCols = 1024;
 
@@ -55,36 +55,45 @@ double reduce_array(const Policy& policy, const Exec& exec, const float* in, int
   return total;
 }
 
-// out[c] = sum over r of in(r, c)
-inline void sum_columns(ConstMatrix in, double* out) {
-  std::fill_n(out, in.cols, 0.0);
-  for (int64_t r = 0; r < in.rows; ++r) {
-    const float* row = in.row(r);
+// finish(c, element.row(0)(c) op element.row(1)(c) op ...) for each column; rows that
+// element.skip() says are left out.
+template <class Policy, class Element, class Finish>
+void reduce_columns(const Policy& policy, const Exec& exec, const Element& element, int64_t rows,
+                    int64_t cols, const Finish& finish) {
+  using Op = typename Element::Op;
+  if (cols == 0) return;
+  const int64_t slices = (rows + kColumnSumRows - 1) / kColumnSumRows;
+  const int64_t tiles = (cols + kColumnSumCols - 1) / kColumnSumCols;
+  const ScratchArray<double> partial(exec, slices * cols, "reduce.columns");
+  Policy::for_each_block(slices * tiles, [&](int64_t block) {
+    const int64_t first = block / tiles * kColumnSumRows;
+    const int64_t column = block % tiles * kColumnSumCols;
+    const int64_t columns = std::min(kColumnSumCols, cols - column);
+    double* const results = partial.data() + block / tiles * cols + column;
+    std::fill_n(results, columns, 0.0);
+    for (int64_t r = first; r < std::min(rows, first + kColumnSumRows); ++r) {
+      if (element.skip(r)) continue;
+      const auto row = element.row(r);
 #pragma omp simd
-    for (int64_t c = 0; c < in.cols; ++c) out[c] += Value::of(row[c]);
-  }
+      for (int64_t c = 0; c < columns; ++c) results[c] = Op::of(results[c], row(column + c));
+    }
+  });
+  for_each_range(policy, cols, kBlockElements / std::max<int64_t>(slices, 1),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t c = begin; c < end; ++c) {
+                     double result = 0.0;
+                     for (int64_t s = 0; s < slices; ++s) {
+                       result = Op::of(result, partial[s * cols + c]);
+                     }
+                     finish(c, static_cast<float>(result));
+                   }
+                 });
 }
 
 template <class Policy>
 void add_column_sums(const Policy& policy, const Exec& exec, ConstMatrix in, float* out) {
-  if (in.rows == 0 || in.cols == 0) return;
-  const int64_t slices = (in.rows + kColumnSumRows - 1) / kColumnSumRows;
-  const int64_t tiles = (in.cols + kColumnSumCols - 1) / kColumnSumCols;
-  const ScratchArray<double> partial(exec, slices * in.cols, "add_column_sums.partial");
-  Policy::for_each_block(slices * tiles, [&](int64_t block) {
-    const int64_t row = block / tiles * kColumnSumRows;
-    const int64_t col = block % tiles * kColumnSumCols;
-    sum_columns(in.row_range(row, std::min(kColumnSumRows, in.rows - row))
-                    .columns(col, std::min(kColumnSumCols, in.cols - col)),
-                partial.data() + block / tiles * in.cols + col);
-  });
-  for_each_range(policy, in.cols, kBlockElements / slices, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) {
-      double total = 0.0;
-      for (int64_t s = 0; s < slices; ++s) total += partial[s * in.cols + c];
-      out[c] += static_cast<float>(total);
-    }
-  });
+  if (in.rows == 0) return;
+  reduce_columns(policy, exec, ValueElement{in}, in.rows, in.cols, AddToColumn{out});
 }
 
 }  // namespace impl

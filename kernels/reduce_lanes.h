@@ -91,44 +91,61 @@ struct AddResult {
 // Columns: a thread takes kLaneRows rows of one.
 inline constexpr int64_t kLaneRows = 128;
 
-struct SumColumnSlice {
-  ConstMatrix in;
+template <class Element>
+struct ReduceColumnSlice {
+  Element element;
+  int64_t rows;
+  int64_t cols;
   double* partial;  // [slices, columns]
   struct Column {
-    ConstMatrix rows;
+    Element element;
+    int64_t begin;
+    int64_t end;
     double* partial;
     SG_HD void operator()(int64_t c) const {
-      double total = 0.0;
-      for (int64_t r = 0; r < rows.rows; ++r) total += Value::of(rows(r, c));
-      partial[c] = total;
+      double result = 0.0;
+      for (int64_t r = begin; r < end; ++r) {
+        if (!element.skip(r)) result = Element::Op::of(result, element.row(r)(c));
+      }
+      partial[c] = result;
     }
   };
   SG_HD Column operator()(int64_t slice) const {
     const int64_t begin = slice * kLaneRows;
-    const int64_t left = in.rows - begin;
-    return {in.row_range(begin, left < kLaneRows ? left : kLaneRows), partial + slice * in.cols};
+    return {element, begin, begin + kLaneRows < rows ? begin + kLaneRows : rows,
+            partial + slice * cols};
   }
 };
 
-struct AddColumnSlices {
+template <class Op, class Finish>
+struct ReduceColumnSlices {
   const double* partial;
   int64_t slices;
   int64_t cols;
-  float* out;
+  Finish finish;
   SG_HD void operator()(int64_t c) const {
-    double total = 0.0;
-    for (int64_t s = 0; s < slices; ++s) total += partial[s * cols + c];
-    out[c] += static_cast<float>(total);
+    double result = 0.0;
+    for (int64_t s = 0; s < slices; ++s) result = Op::of(result, partial[s * cols + c]);
+    finish(c, static_cast<float>(result));
   }
 };
 
+// As impl::reduce_columns (reduce_impl.h).
+template <class Policy, class Element, class Finish>
+void reduce_columns_by_lanes(const Policy& policy, const Exec& exec, const Element& element,
+                             int64_t rows, int64_t cols, const Finish& finish) {
+  const int64_t slices = (rows + kLaneRows - 1) / kLaneRows;
+  const ScratchArray<double> partial(exec, slices * cols, "reduce.columns");
+  for_each_row(policy, slices, cols,
+               ReduceColumnSlice<Element>{element, rows, cols, partial.data()});
+  for_each(policy, cols,
+           ReduceColumnSlices<typename Element::Op, Finish>{partial.data(), slices, cols, finish});
+}
+
 template <class Policy>
 void add_column_sums_by_lanes(const Policy& policy, const Exec& exec, ConstMatrix in, float* out) {
-  if (in.rows == 0 || in.cols == 0) return;
-  const int64_t slices = (in.rows + kLaneRows - 1) / kLaneRows;
-  const ScratchArray<double> partial(exec, slices * in.cols, "add_column_sums.partial");
-  for_each_row(policy, slices, in.cols, SumColumnSlice{in, partial.data()});
-  for_each(policy, in.cols, AddColumnSlices{partial.data(), slices, in.cols, out});
+  if (in.rows == 0) return;
+  reduce_columns_by_lanes(policy, exec, ValueElement{in}, in.rows, in.cols, AddToColumn{out});
 }
 
 }  // namespace sketchgrad::kernels

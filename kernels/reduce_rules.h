@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "sketchgrad/kernels/macros.h"
+#include "sketchgrad/kernels/views.h"
 
 namespace sketchgrad::kernels {
 
@@ -15,6 +16,37 @@ struct Value {
 };
 struct Square {
   static SG_HD double of(float x) { return static_cast<double>(x) * static_cast<double>(x); }
+};
+
+// How results are combined.
+struct AddUp {
+  static SG_HD double of(double a, double b) { return a + b; }
+};
+// Of numbers that are not negative. A NaN stays one.
+struct Largest {
+  static SG_HD double of(double a, double b) { return b > a || b != b ? b : a; }
+};
+
+// A matrix for a reduction over its columns: row(r) gives a function of the column.
+struct ValueElement {
+  using Op = AddUp;
+  ConstMatrix in;
+  struct Row {
+    const float* row;
+    SG_HD double operator()(int64_t c) const { return Value::of(row[c]); }
+  };
+  SG_HD bool skip(int64_t) const { return false; }
+  SG_HD Row row(int64_t r) const { return {in.row(r)}; }
+};
+
+// What becomes of a column's result.
+struct AddToColumn {
+  float* out;
+  SG_HD void operator()(int64_t c, float result) const { out[c] += result; }
+};
+struct StoreColumn {
+  float* out;
+  SG_HD void operator()(int64_t c, float result) const { out[c] = result; }
 };
 
 // Loop body of one element.

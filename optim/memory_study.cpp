@@ -11,21 +11,8 @@ namespace sketchgrad {
 
 namespace {
 
-int64_t rows_of(const Tensor& value) { return value.size(0); }
-int64_t columns_of(const Tensor& value) {
-  return value.numel() / std::max<int64_t>(1, value.size(0));
-}
-kernels::Matrix view(const Tensor& value) {
-  return kernels::contiguous(value.data<float>(), rows_of(value), columns_of(value));
-}
-
-Shape columns_shape(const Tensor& value) {
-  const Shape& shape = value.shape();
-  return shape.size() > 2 ? Shape(shape.begin() + 1, shape.end()) : Shape();
-}
-
 double length(const Tensor& table, int64_t begin, int64_t end) {
-  const int64_t columns = columns_of(table);
+  const int64_t columns = table_view(table).cols;
   return std::sqrt(kernels::sum_of_squares(table.exec(), table.data<float>() + begin * columns,
                                            (end - begin) * columns));
 }
@@ -33,13 +20,6 @@ double length(const Tensor& table, int64_t begin, int64_t end) {
 StateError error_of(const Tensor& difference, const Tensor& exact, int64_t begin, int64_t end) {
   const double absolute = length(difference, begin, end), whole = length(exact, begin, end);
   return {absolute, absolute == 0 ? 0.0 : absolute / whole};
-}
-
-const kernels::Accumulate& moment_of(const std::optional<kernels::Accumulate>& moment,
-                                     const Parameter& table, MomentRole role) {
-  check(moment.has_value(), "[study] the rule has no {} moment of {}",
-        role == MomentRole::first ? "first" : "second", table.name);
-  return *moment;
 }
 
 const std::optional<kernels::Accumulate>& accumulate_of(const RuleStep& rule, MomentRole role) {
@@ -54,17 +34,14 @@ MemoryStudy::MemoryStudy(const Optimizer& optimizer, Parameter& table, MomentRol
       table_(table),
       role_(role),
       specs_(memories),
-      heavy_rows_(std::clamp<int64_t>(heavy_rows, 0, rows_of(table.value))),
+      heavy_rows_(std::clamp<int64_t>(heavy_rows, 0, table_view(table.value).rows)),
       loads_(memories.size()) {
   const RuleStep rule = optimizer.rule_step(1);
-  StateMemoryContext context{.name = table.name + ".study",
-                             .role = role,
-                             .accumulate = moment_of(accumulate_of(rule, role), table, role),
-                             .rows = rows_of(table.value),
-                             .dim = columns_of(table.value),
-                             .hash_seed = 1,
-                             .device = table.value.device(),
-                             .columns_shape = columns_shape(table.value)};
+  const std::optional<kernels::Accumulate>& accumulate = accumulate_of(rule, role);
+  check(accumulate.has_value(), "[study] the rule has no {} moment of {}",
+        role == MomentRole::first ? "first" : "second", table.name);
+  const StateMemoryContext context =
+      memory_context(table.name + ".study", table.value, role, *accumulate, /*hash_seed=*/1);
   exact_ = make_memory(Dense{}, context);
   for (const MemorySpec& spec : memories) memories_.push_back(make_memory(spec, context));
   nothing_ = Tensor::zeros(table.value.shape(), {Category::workspace, "study.nothing"},
@@ -82,7 +59,7 @@ void MemoryStudy::advance(StateMemory& memory, StepRows& rows,
                           const Tensor& values) {
   const kernels::StateAccess access = memory.begin(rows, accumulate);
   kernels::update_rows(rows.exec(), kernels::MomentumRule{-weight, 0.0f, 1.0f}, access,
-                       kernels::NoState{}, rows.ids(), rows.gradient(), view(values));
+                       kernels::NoState{}, rows.ids(), rows.gradient(), table_view(values));
   memory.end(rows);
 }
 
@@ -92,12 +69,12 @@ void MemoryStudy::step() {
   const bool row_sparse = gradient.kind() == Gradient::Kind::row_sparse;
   const Tensor values = gradient.values();
   const Tensor ids = row_sparse ? gradient.rows().ids : Tensor();
-  const int64_t count = row_sparse ? ids.numel() : rows_of(table_.value);
+  const int64_t count = row_sparse ? ids.numel() : table_view(table_.value).rows;
   if (count == 0) return;
   const int64_t number = optimizer_.steps() + 1;
-  StepRows rows(table_.value.exec(), table_.value.device(),
-                row_sparse ? ids.data<int32_t>() : nullptr,
-                kernels::contiguous(values.data<float>(), count, columns_of(table_.value)), number);
+  StepRows rows(
+      table_.value.exec(), table_.value.device(), row_sparse ? ids.data<int32_t>() : nullptr,
+      kernels::contiguous(values.data<float>(), count, table_view(table_.value).cols), number);
   const RuleStep rule = optimizer_.rule_step(number);
   const kernels::Accumulate& accumulate = *accumulate_of(rule, role_);
   advance(*exact_, rows, accumulate, 0.0f, nothing_);
@@ -129,7 +106,7 @@ Tensor MemoryStudy::difference(StateMemory& memory, const Tensor& exact) {
   for (const auto& [name, tensor] : memory.tensors()) {
     kept.tensors["study." + name] = tensor.clone({Category::workspace, "study.kept"});
   }
-  StepRows rows(table_.value.exec(), table_.value.device(), nullptr, view(gradient),
+  StepRows rows(table_.value.exec(), table_.value.device(), nullptr, table_view(gradient),
                 optimizer_.steps());
   const Tensor result = exact.defined() ? exact.clone({Category::workspace, "study.difference"})
                                         : table("study.difference");
@@ -145,7 +122,7 @@ Tensor MemoryStudy::difference(StateMemory& memory, const Tensor& exact) {
 
 std::vector<MemoryErrors> MemoryStudy::errors() {
   const Tensor exact = difference(*exact_, Tensor());
-  const int64_t rows = rows_of(table_.value);
+  const int64_t rows = table_view(table_.value).rows;
   std::vector<MemoryErrors> result;
   for (size_t i = 0; i < memories_.size(); ++i) {
     const Tensor wrong = difference(*memories_[i], exact);

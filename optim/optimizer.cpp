@@ -15,14 +15,6 @@ uint64_t hash_seed(uint64_t seed, const std::string& name) {
   return hash;
 }
 
-// The parameter as [rows, dim]: a vector has one column.
-kernels::Matrix table_view(const Tensor& value) {
-  return value.dim() == 1
-             ? kernels::contiguous(value.data<float>(), value.numel(), 1)
-             : kernels::contiguous(value.data<float>(), value.size(0),
-                                   value.numel() / std::max<int64_t>(1, value.size(0)));
-}
-
 std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const MemorySpec& spec,
                                          const std::optional<kernels::Accumulate>& accumulate,
                                          MomentRole role, uint64_t seed) {
@@ -33,11 +25,8 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
           parameter.name);
     return nullptr;
   }
-  const kernels::Matrix view = table_view(parameter.value);
-  const Shape& shape = parameter.value.shape();
-  return make_memory(spec, {parameter.name + "." + moment, role, *accumulate, view.rows, view.cols,
-                            hash_seed(seed, parameter.name), parameter.value.device(),
-                            shape.size() > 2 ? Shape(shape.begin() + 1, shape.end()) : Shape()});
+  return make_memory(spec, memory_context(parameter.name + "." + moment, parameter.value, role,
+                                          *accumulate, hash_seed(seed, parameter.name)));
 }
 
 }  // namespace

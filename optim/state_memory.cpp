@@ -1,5 +1,7 @@
 #include "sketchgrad/optim/state_memory.h"
 
+#include <algorithm>
+
 #include "sketchgrad/optim/dense_memory.h"
 #include "sketchgrad/optim/factored_memory.h"
 #include "sketchgrad/optim/low_precision_memory.h"
@@ -31,6 +33,27 @@ const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t 
     entry.arrays = {slots, keys, order, begin};
   }
   return entry.plan;
+}
+
+kernels::Matrix table_view(const Tensor& value) {
+  return value.dim() == 1
+             ? kernels::contiguous(value.data<float>(), value.numel(), 1)
+             : kernels::contiguous(value.data<float>(), value.size(0),
+                                   value.numel() / std::max<int64_t>(1, value.size(0)));
+}
+
+StateMemoryContext memory_context(const std::string& name, const Tensor& parameter, MomentRole role,
+                                  const kernels::Accumulate& accumulate, uint64_t hash_seed) {
+  const kernels::Matrix table = table_view(parameter);
+  const Shape& shape = parameter.shape();
+  return {.name = name,
+          .role = role,
+          .accumulate = accumulate,
+          .rows = table.rows,
+          .dim = table.cols,
+          .hash_seed = hash_seed,
+          .device = parameter.device(),
+          .columns_shape = shape.size() > 2 ? Shape(shape.begin() + 1, shape.end()) : Shape()};
 }
 
 void StateMemory::load(const StateDict& state, const std::string& prefix) {

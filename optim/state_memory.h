@@ -94,6 +94,12 @@ struct StateMemoryContext {
   Shape columns_shape = {};
 };
 
+// A parameter as a table [rows, dim]: a vector has one column, further axes are columns.
+kernels::Matrix table_view(const Tensor& value);
+// Of a moment of a parameter.
+StateMemoryContext memory_context(const std::string& name, const Tensor& parameter, MomentRole role,
+                                  const kernels::Accumulate& accumulate, uint64_t hash_seed);
+
 // Throws InvalidArgument where the spec does not fit: a ratio too small for one bucket a depth, a
 // reading that is not for this role, no memory for what the rule must keep.
 std::unique_ptr<StateMemory> make_memory(const MemorySpec&, const StateMemoryContext&);
