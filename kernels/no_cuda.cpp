@@ -3,6 +3,7 @@
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/kernels/factors_impl.h"
 #include "sketchgrad/kernels/gemm_impl.h"
+#include "sketchgrad/kernels/heavy_rows_impl.h"
 #include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
@@ -85,6 +86,10 @@ void reduce_rows(const Exec&, const FactorElement&, float*) { not_compiled(); }
 void reduce_columns(const Exec&, const FactorElement&, float*) { not_compiled(); }
 void sum_of_entries(const Exec&, const EntryElement&, int64_t, float*) { not_compiled(); }
 void for_each_factor(const Exec&, const FactorLoop&, int64_t) { not_compiled(); }
+
+void set_keys(const Exec&, const SetElement&, int64_t) { not_compiled(); }
+void claim_slots(const Exec&, const ClaimOfSet&) { not_compiled(); }
+void move_to_slots(const Exec&, const MoveToSlot&, int64_t) { not_compiled(); }
 
 void gather_rows(const Exec&, ConstMatrix, const int32_t*, int32_t, Matrix) { not_compiled(); }
 void scatter_add_rows(const Exec&, ConstMatrix, const int32_t*, float, Matrix) { not_compiled(); }

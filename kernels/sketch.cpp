@@ -9,25 +9,32 @@
 namespace sketchgrad::kernels {
 
 SketchPlan sketch_plan(const Exec& exec, const RowHash& hash, int32_t depth, int64_t width,
-                       const int32_t* ids, int64_t rows, SketchPlanArrays arrays) {
+                       const OwnBuckets& own, const int32_t* ids, int64_t rows,
+                       SketchPlanArrays arrays) {
   const char* op = "sketch_plan";
   if (depth < 1 || depth > kMaxSketchDepth) {
     refuse(op, "depth {} is outside 1 to {}", depth, kMaxSketchDepth);
   }
-  if (width < 1 || width >= int64_t{kSlotSign}) {
-    refuse(op, "width {} is outside 1 to 2^31 - 1", width);
+  const int64_t buckets_a_depth = width + own.count;
+  if (width < 1 || own.count < 0 || buckets_a_depth >= int64_t{kSlotSign}) {
+    refuse(op, "width {} and {} buckets of single rows are outside 1 to 2^31 - 1", width,
+           own.count);
   }
+  if (own.count > 0 && depth != 1) refuse(op, "depth {} with buckets of single rows", depth);
   check_count(op, "rows", rows);
   if (hash.band_rows < 0 || (hash.band_rows > 0 && hash.band_rows > INT32_MAX)) {
     refuse(op, "bands of a table of {} rows, at most {}", hash.band_rows, INT32_MAX);
   }
-  SketchPlan plan{rows, depth, width, arrays.slots, {}};
+  check_array(op, "own.slots", own.slots, own.count > 0 ? rows : 0);
+  SketchPlan plan{rows, depth, buckets_a_depth, arrays.slots, {}};
   const ScratchArray<int32_t> buckets(exec, rows, "sketch.buckets", ScratchKind::indices);
   for (int32_t j = 0; j < depth; ++j) {
     dispatch(exec, cpu::sketch_slots, cuda::sketch_slots,
-             SlotElement{hash, j, width, ids, arrays.slots + j * rows, buckets.data()}, rows);
+             SlotElement{hash, j, width, own.count > 0 ? own.slots : nullptr, ids,
+                         arrays.slots + j * rows, buckets.data()},
+             rows);
     plan.groups[static_cast<size_t>(j)] =
-        group_by_key(exec, buckets.data(), rows, width, arrays.keys + j * rows,
+        group_by_key(exec, buckets.data(), rows, buckets_a_depth, arrays.keys + j * rows,
                      arrays.begin + j * (rows + 1), arrays.order + j * rows);
   }
   return plan;

@@ -29,9 +29,17 @@ struct SketchPlanArrays {
   int32_t* begin = nullptr;
 };
 
-// Entry r of the step is table row ids[r], or r where ids is null.
+// Buckets behind those of a sketch of one depth, each of one row: what it holds there is exact.
+struct OwnBuckets {
+  int64_t count = 0;
+  const int32_t* slots = nullptr;  // [K]: below `count`; -1: the entry's row has none
+};
+
+// Entry r of the step is table row ids[r], or r where ids is null; it lives in the bucket that
+// `hash` says, or in bucket width + own.slots[r]. The plan's width counts both.
 SketchPlan sketch_plan(const Exec&, const RowHash& hash, int32_t depth, int64_t width,
-                       const int32_t* ids, int64_t rows, SketchPlanArrays arrays);
+                       const OwnBuckets& own, const int32_t* ids, int64_t rows,
+                       SketchPlanArrays arrays);
 
 // to = the sketch of half as many buckets: with B the block of `unit` neighbouring buckets and i
 // the place in it, to(B, i) = weight * (from(2 B, i) + from(2 B + 1, i)). to.width is a multiple of
@@ -45,8 +53,11 @@ struct SketchState {
   SketchView sketch;
   const SketchPlan* plan = nullptr;
   SketchStep step;
-  Matrix
-      row_state;  // [table rows, sketch_pieces(dim)]: powers or scales, where step.rows needs them
+  // [table rows, sketch_pieces(dim)]: powers or scales, where step.rows needs them
+  Matrix row_state = {};
+  int64_t own_buckets = 0;  // the last ones of the width are of one row each
+
+  bool is_alone(Slot slot) const { return slot_bucket(slot) >= sketch.width - own_buckets; }
 };
 
 // Pieces in which a row of a sketched step is weighed: of sketch_piece_columns(dim) columns, the

@@ -12,12 +12,15 @@ struct SlotElement {
   RowHash hash;
   int32_t depth_index;
   int64_t width;
+  const int32_t* own_slots;  // null: no row has a bucket of its own
   const int32_t* ids;
   Slot* slots;
   int32_t* buckets;
   SG_HD void operator()(int64_t r) const {
     const int64_t id = ids != nullptr ? ids[r] : r;
-    const Slot slot = hash.slot(depth_index, id, width);
+    const bool own = own_slots != nullptr && own_slots[r] >= 0;
+    const Slot slot =
+        own ? static_cast<Slot>(width + own_slots[r]) : hash.slot(depth_index, id, width);
     slots[r] = slot;
     buckets[r] = id >= 0 ? static_cast<int32_t>(slot_bucket(slot)) : -1;
   }

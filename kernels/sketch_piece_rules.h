@@ -64,13 +64,22 @@ struct PieceWeights {
   float input_weight;
 };
 
-// `row_state` is the row's float of this piece, where the reading keeps one: advanced.
+// `row_state` is the row's float of this piece, where the reading keeps one: advanced. `alone`: the
+// row has a bucket of its own, and its estimate is exact.
 template <int kDepth>
 SG_HD PieceWeights weigh_piece(RowWeights weights, const SketchStep& step,
-                               const PieceSums<float>& sums, int64_t columns, float& row_state) {
+                               const PieceSums<float>& sums, int64_t columns, bool alone,
+                               float& row_state) {
   const Accumulate& rule = step.accumulate;
+  const float share = 1.0f / static_cast<float>(columns);
   PieceWeights result{rule.decay, rule.scale, 0.0f, step.estimate_weight, step.input_weight};
-  if (weights == RowWeights::by_depths) {
+  if (alone) {
+    if (weights == RowWeights::by_power) {
+      row_state = wiener_power(sums.power, rule, 1.0f, sums.cross, sums.input);
+    } else if (weights == RowWeights::by_scale) {
+      row_state = rule.decay * sums.sum * share + rule.scale * sums.input * share;
+    }
+  } else if (weights == RowWeights::by_depths) {
     constexpr int kPairs = kDepth > 1 ? kDepth * (kDepth - 1) : 1;
     result.decay *= depth_trust(sums.noise / kPairs, sums.power);
     result.scale = step.mass - result.decay * step.previous_mass;
@@ -80,7 +89,6 @@ SG_HD PieceWeights weigh_piece(RowWeights weights, const SketchStep& step,
     result.decay *= trust;
     result.scale = step.mass - result.decay * step.previous_mass;
   } else if (weights == RowWeights::by_scale) {
-    const float share = 1.0f / static_cast<float>(columns);
     const ShapeWeights shape = shape_weights(row_state, rule, sums.input * share, sums.sum * share);
     result.decay = shape.decay;
     result.flat = shape.flat;

@@ -175,7 +175,8 @@ class SketchWalk {
     Row(const SketchWalk& walk, int64_t r)
         : walk_(walk),
           gradient_(walk.gradient_.row(r)),
-          row_state_(walk.state_.row_state.data != nullptr ? walk.row_state(r) : nullptr) {
+          row_state_(walk.state_.row_state.data != nullptr ? walk.row_state(r) : nullptr),
+          alone_(walk.state_.is_alone(walk.slot(0, r))) {
       for (int32_t j = 0; j < walk.state_.sketch.depth; ++j) buckets_[j] = walk.bucket(j, r);
     }
 
@@ -195,6 +196,7 @@ class SketchWalk {
     const SketchWalk& walk_;
     const float* gradient_;
     float* row_state_;  // of the next piece
+    bool alone_;        // in a bucket of its own
     Bucket buckets_[kMaxSketchDepth];
   };
 
@@ -275,7 +277,7 @@ class SketchWalk {
                                   sum_lanes(sums.sum)};
     float no_state = 0.0f;
     const PieceWeights weights =
-        weigh_piece<kDepth>(kWeights, step, totals, piece.columns,
+        weigh_piece<kDepth>(kWeights, step, totals, piece.columns, row.alone_,
                             row.row_state_ != nullptr ? *row.row_state_ : no_state);
     Lanes change[kWidestPiece / kLanes];
     for (int64_t c = 0; c < piece.span(); c += kLanes) {

@@ -38,6 +38,7 @@ struct LaneVariable {
   int64_t rows = 0;             // of the step
   SketchStep step;
   Matrix row_state;
+  int64_t first_own_bucket = 0;
 
   struct Make {
     LaneVariable operator()(const NoState&) const { return {}; }
@@ -73,6 +74,7 @@ struct LaneVariable {
       variable.rows = state.plan->rows;
       variable.step = state.step;
       variable.row_state = state.row_state;
+      variable.first_own_bucket = state.sketch.width - state.own_buckets;
       return variable;
     }
   };
@@ -172,11 +174,12 @@ struct LaneTile {
 // ---- One piece of a row
 
 // A sketched variable's new values and the row's change, from the readings of its depths:
-// read(j, s) gives those of depth j in step s, sign and scale included.
+// read(j, s) gives those of depth j in step s, sign and scale included. `slot`: in the first depth.
 template <int kDepth, class Span, class Group, class Read>
 SG_HD void advance_piece(const Group& group, const Span& span, const LaneVariable& variable,
-                         float* row_state, const Read& read, const typename Span::Values& gradient,
-                         typename Span::Values& value, typename Span::Values& change) {
+                         Slot slot, float* row_state, const Read& read,
+                         const typename Span::Values& gradient, typename Span::Values& value,
+                         typename Span::Values& change) {
   const SketchStep& step = variable.step;
   float state = row_state != nullptr ? *row_state : 0.0f;
   typename Span::Values estimate;
@@ -198,7 +201,9 @@ SG_HD void advance_piece(const Group& group, const Span& span, const LaneVariabl
     sums.input = sum_over_lanes(group, sums.input);
     sums.sum = sum_over_lanes(group, sums.sum);
   }
-  const PieceWeights weights = weigh_piece<kDepth>(step.rows, step, sums, span.columns, state);
+  const bool alone = slot_bucket(slot) >= variable.first_own_bucket;
+  const PieceWeights weights =
+      weigh_piece<kDepth>(step.rows, step, sums, span.columns, alone, state);
   if (row_state != nullptr) {
     group.sync();  // all lanes have read the old state
     if (group.lane() == 0) *row_state = state;
@@ -365,11 +370,12 @@ struct BucketLanes {
       advance_elements(group, span, variable, id, column, piece, gradient, value);
       return;
     }
-    const float sign = slot_factor(variable.step, variable.slots[r]);
+    const Slot slot = variable.slots[r];
+    const float sign = slot_factor(variable.step, slot);
     const float factor = variable.step.cell_scale * sign;
     Values change;
     advance_piece<1>(
-        group, span, variable, row_state_of(variable, id, piece),
+        group, span, variable, slot, row_state_of(variable, id, piece),
         [&](int, int s, int64_t) {
           Floats<Span::kVec> reading = bucket.old.step[s];
           for (int i = 0; i < Span::kVec; ++i) reading.at[i] *= factor;
@@ -472,7 +478,8 @@ struct RowLanes {
     }
     Values change;
     advance_piece<kDepth>(
-        group, span, variable, row_state_of(variable, id, column / tile.piece_columns),
+        group, span, variable, variable.slots[r],
+        row_state_of(variable, id, column / tile.piece_columns),
         [&](int j, int, int64_t c) {
           Floats<Span::kVec> reading = load_floats<Span::kVec>(cells[j] + c);
           for (int i = 0; i < Span::kVec; ++i) reading.at[i] *= factor[j];

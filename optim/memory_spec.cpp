@@ -27,8 +27,10 @@ constexpr std::array<std::pair<Reading, std::string_view>, 9> kReadings{{
 
 constexpr std::string_view kGrammar =
     "dense, none, rowwise, rank1, sm3, sm3:1, bf16, int8, "
-    "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS] or "
-    "banded:RATIO[,...]";
+    "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE], "
+    "banded:RATIO[,...] or hybrid:RATIO[,...]";
+
+constexpr double kHybridShare = 0.5;
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -88,11 +90,12 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
   if (text == "int8") return Int8{};
   const size_t colon = text.find(':');
   const std::string kind = text.substr(0, colon);
-  check(colon != std::string::npos && (kind == "sketch" || kind == "banded"),
+  check(colon != std::string::npos && (kind == "sketch" || kind == "banded" || kind == "hybrid"),
         "[memory] '{}' is not a memory; expected {}", text, kGrammar);
   const auto parts = split(std::string_view(text).substr(colon + 1), ',');
   CountMin spec;
   spec.banded = kind == "banded";
+  if (kind == "hybrid") spec.exact = kHybridShare;
   spec.ratio = parse_number<double>(parts[0], text);
   check(spec.ratio > 0.0 && spec.ratio <= 1.0, "[memory] ratio {} in '{}' is outside (0, 1]",
         spec.ratio, text);
@@ -108,6 +111,10 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
     } else if (key == "width") {
       spec.width = parse_number<int64_t>(value, parts[i]);
       check(spec.width >= 1, "[memory] width {} is below 1", spec.width);
+    } else if (key == "exact") {
+      spec.exact = parse_number<double>(value, parts[i]);
+      check(spec.exact > 0.0 && spec.exact < 1.0, "[memory] exact {} is outside (0, 1)",
+            spec.exact);
     } else if (key == "reading") {
       spec.reading = parse_reading(value);
     } else if (key == "clean") {
@@ -120,19 +127,22 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
     }
   }
   if (role == MomentRole::second) return spec;
-  return CountSketch{spec.ratio, spec.depth, spec.width, spec.reading, spec.banded};
+  return CountSketch{spec.ratio, spec.depth, spec.width, spec.reading, spec.banded, spec.exact};
 }
 
 namespace {
 
 template <class Sketch>
 std::string sketch_text(const Sketch& spec) {
-  std::string text = fmt::format("{}:{}", spec.banded ? "banded" : "sketch", spec.ratio);
+  const bool hybrid = spec.exact > 0.0 && !spec.banded;
+  std::string text =
+      fmt::format("{}:{}", hybrid ? "hybrid" : (spec.banded ? "banded" : "sketch"), spec.ratio);
   if (spec.depth != Sketch{}.depth) text += fmt::format(",depth={}", spec.depth);
   if (spec.width != 0) text += fmt::format(",width={}", spec.width);
   if (spec.reading != Reading::automatic) {
     text += fmt::format(",reading={}", to_string(spec.reading));
   }
+  if (spec.exact != (hybrid ? kHybridShare : 0.0)) text += fmt::format(",exact={}", spec.exact);
   return text;
 }
 

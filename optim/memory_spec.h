@@ -51,12 +51,17 @@ struct None {};
 // banded: neighbouring rows of the table share a bucket instead of random ones (kernels::RowHash);
 // for tables whose rows go by falling frequency. depth 0 is then 1, or 3 where the reading
 // is trusted.
+//
+// exact: the share of the bytes, without the floats that the reading keeps with rows, that goes to
+// exact state of the heaviest rows, chosen online (heavy_rows.h); the others live in the sketch. Of
+// depth 1, by a ratio; automatic is then wiener for tables of any width.
 struct CountSketch {
   double ratio = 0.2;
   int32_t depth = 0;
   int64_t width = 0;
   Reading reading = Reading::automatic;
   bool banded = false;
+  double exact = 0.0;
 };
 
 // Multiply the whole sketch by alpha every `every` steps (0: never); section 4 of the paper. What
@@ -67,7 +72,7 @@ struct Cleaning {
 };
 
 // Count-min sketch for second moments (non-negative values). Automatic is row_scaled, or mean_delta
-// for narrow tables.
+// for narrow tables without exact rows.
 struct CountMin {
   double ratio = 0.2;
   int32_t depth = 0;
@@ -75,6 +80,7 @@ struct CountMin {
   Reading reading = Reading::automatic;
   Cleaning cleaning = {};
   bool banded = false;
+  double exact = 0.0;
 };
 
 // One float a row, for second moments (factored_memory.h).
@@ -98,9 +104,10 @@ using MemorySpec =
 enum class MomentRole : uint8_t { first, second };
 
 // "dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8", or
-// "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS]", or the same with
-// "banded:". A sketch is a CountSketch for a first moment, a CountMin for a second. Throws
-// InvalidArgument naming the part that cannot be read and what could stand there.
+// "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE]", the same
+// with "banded:", or "hybrid:RATIO", which is "sketch:RATIO,exact=0.5". A sketch is a CountSketch
+// for a first moment, a CountMin for a second. Throws InvalidArgument naming the part that cannot
+// be read and what could stand there.
 MemorySpec parse_memory(const std::string& text, MomentRole role);
 // The shortest text that parse_memory turns into the same.
 std::string to_string(const MemorySpec&);

@@ -85,7 +85,7 @@ void MemoryStudy::step() {
     if (sketch == nullptr || table_.value.device() != kCpu) continue;
     const SketchGeometry& geometry = sketch->geometry();
     const kernels::Groups& groups =
-        rows.plan(geometry.hash, geometry.depth, geometry.width).groups[0];
+        rows.plan(geometry.hash, geometry.depth, geometry.width, {geometry.heavy_rows}).groups[0];
     int64_t largest = 0;
     for (int64_t g = 0; g < groups.count; ++g) {
       largest = std::max<int64_t>(largest, groups.begin[g + 1] - groups.begin[g]);

@@ -39,6 +39,7 @@ bool folds_to(SketchGeometry geometry, int64_t width) {
   return geometry.width == width;
 }
 
+// Buckets of heavy rows, which a sketch of one depth may have, lie behind these.
 kernels::SketchView view(const Tensor& cells, const SketchGeometry& geometry) {
   const int64_t dim = cells.size(2);
   return {cells.data<float>(), geometry.depth, geometry.width, dim, dim};
@@ -46,20 +47,32 @@ kernels::SketchView view(const Tensor& cells, const SketchGeometry& geometry) {
 
 }  // namespace
 
-SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double ratio, int32_t depth,
-                                   int64_t row_floats, const kernels::RowHash& hash) {
+SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double ratio, double exact,
+                                   int32_t depth, int64_t row_floats,
+                                   const kernels::RowHash& hash) {
   const double rows = static_cast<double>(context.rows);
   const double dim = static_cast<double>(context.dim);
   const double bucket_floats = depth * dim;
-  double width = std::floor((ratio * rows * dim - rows * row_floats) / bucket_floats);
-  check(width >= 1.0,
-        "[sketch] ratio {} of {} [{}, {}] leaves no bucket at depth {}; the smallest that works is "
-        "{:.6f}",
+  const double set_floats = kernels::kSetWays * (dim + HeavyRows::kBytesOfSlot / sizeof(float));
+  const double floats = ratio * rows * dim - rows * static_cast<double>(row_floats);
+  const double sets = std::max(0.0, std::floor(exact * floats / set_floats));
+  double width = std::floor((floats - sets * set_floats) / bucket_floats);
+  const double least =
+      exact > 0.0 ? std::max(set_floats / exact, set_floats + bucket_floats) : bucket_floats;
+  check(width >= 1.0 && (exact == 0.0 || sets >= 1.0),
+        "[sketch] ratio {} of {} [{}, {}] leaves no bucket at depth {}{}; the smallest that works "
+        "is {:.6f}",
         ratio, context.name, context.rows, context.dim, depth,
-        (std::ceil((bucket_floats + rows * row_floats) / (rows * dim) * 1e6) + 1.0) / 1e6);
+        exact > 0.0 ? fmt::format(" or not {} exact rows", kernels::kSetWays) : "",
+        (std::ceil((least + rows * static_cast<double>(row_floats)) / (rows * dim) * 1e6) + 1.0) /
+            1e6);
   if (hash.band_rows == 0 && width >= kernels::kBlockedWidth)
     width -= std::fmod(width, kernels::kHashBlock);
-  return {depth, static_cast<int64_t>(width), hash};
+  return {depth, static_cast<int64_t>(width), hash, static_cast<int64_t>(sets) * kernels::kSetWays};
+}
+
+int64_t SketchGeometry::bytes(int64_t dim) const {
+  return depth * buckets() * dim * size_of(DType::float32) + heavy_rows * HeavyRows::kBytesOfSlot;
 }
 
 SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geometry,
@@ -68,8 +81,8 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
   check(geometry.depth >= 1 && geometry.depth <= kernels::kMaxSketchDepth,
         "[sketch] depth {} of {} is outside 1 to {}", geometry.depth, name_,
         kernels::kMaxSketchDepth);
-  check(geometry.width >= 1 && geometry.width < int64_t{kernels::kSlotSign},
-        "[sketch] width {} of {} is outside 1 to 2^31 - 1", geometry.width, name_);
+  check(geometry.width >= 1 && geometry.buckets() < int64_t{kernels::kSlotSign},
+        "[sketch] {} buckets a depth of {} are outside 1 to 2^31 - 1", geometry.buckets(), name_);
   // Its cells are divided by the decay.
   check(reading != Reading::linear || context.accumulate.decay > 0.0f,
         "[sketch] reading linear of {} needs a decay above 0; without decay the moment needs no "
@@ -83,21 +96,34 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
         Tensor::zeros({context.rows, row_floats}, {Category::optimizer_state, name_ + ".row_state"},
                       DType::float32, context.device);
   }
+  if (geometry.heavy_rows > 0) heavy_.emplace(context, geometry.heavy_rows);
 }
 
 Tensor SketchMemory::make_cells(const SketchGeometry& geometry) const {
-  return Tensor::zeros({geometry.depth, geometry.width, dim_},
+  return Tensor::zeros({geometry.depth, geometry.buckets(), dim_},
                        {Category::optimizer_state, name_ + ".cells"}, DType::float32, device_);
 }
 
 kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
   decay_ = accumulate.decay;
-  return kernels::SketchState{
-      view(cells_, geometry_), &rows.plan(geometry_.hash, geometry_.depth, geometry_.width),
-      choices(accumulate, rows.step()),
-      row_state_.defined()
-          ? kernels::contiguous(row_state_.data<float>(), row_state_.size(0), row_state_.size(1))
-          : kernels::Matrix{}};
+  const kernels::SketchStep step = choices(accumulate, rows.step());
+  kernels::SketchView sketch = view(cells_, geometry_);
+  kernels::OwnBuckets own;
+  if (heavy_) {
+    const kernels::HeavyClaims& claims = heavy_->claim(rows);
+    kernels::move_to_slots(rows.exec(), sketch, geometry_.hash, step, row_state(), rows.ids(),
+                           rows.count(), claims);
+    own = {geometry_.heavy_rows, claims.slots};
+    sketch.width = geometry_.buckets();
+  }
+  return kernels::SketchState{sketch,
+                              &rows.plan(geometry_.hash, geometry_.depth, geometry_.width, own),
+                              step, row_state(), own.count};
+}
+
+kernels::Matrix SketchMemory::row_state() const {
+  if (!row_state_.defined()) return {};
+  return kernels::contiguous(row_state_.data<float>(), row_state_.size(0), row_state_.size(1));
 }
 
 kernels::SketchStep SketchMemory::choices(const kernels::Accumulate& accumulate,
@@ -152,6 +178,7 @@ kernels::SketchStep SketchMemory::choices(const kernels::Accumulate& accumulate,
 }
 
 void SketchMemory::end(StepRows& rows) {
+  if (heavy_) heavy_->end_step();
   if (reading_ != Reading::linear) return;
   cell_scale_ *= decay_;
   if (cell_scale_ < kSmallestCellScale) {
@@ -164,13 +191,26 @@ void SketchMemory::end(StepRows& rows) {
 std::vector<std::pair<std::string, Tensor>> SketchMemory::tensors() const {
   std::vector<std::pair<std::string, Tensor>> result{{"cells", cells_}};
   if (row_state_.defined()) result.push_back({"row_state", row_state_});
+  if (heavy_) {
+    for (const auto& part : heavy_->tensors()) result.push_back(part);
+  }
   return result;
+}
+
+// What is kept with the rows as well: where it is their scale, cells alone would change nothing.
+void SketchMemory::scale_estimates(StepRows& rows, float factor) {
+  for (const Tensor* tensor : {&cells_, &row_state_}) {
+    if (!tensor->defined()) continue;
+    float* const data = tensor->data<float>();
+    kernels::scale(rows.exec(), data, factor, data, tensor->numel());
+  }
 }
 
 void SketchMemory::save(StateDict& state, const std::string& prefix) const {
   state.set_integer(prefix + "layout", kLayout);
   state.set_integer(prefix + "depth", geometry_.depth);
   state.set_integer(prefix + "width", geometry_.width);
+  state.set_integer(prefix + "heavy_rows", geometry_.heavy_rows);
   state.set_unsigned(prefix + "hash_seed", geometry_.hash.seed);
   state.set_integer(prefix + "band_rows", geometry_.hash.band_rows);
   state.set(prefix + "reading", to_string(reading_));
@@ -188,6 +228,10 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
         name_, state.source, layout, kLayout);
   const int64_t depth = state.integer(prefix + "depth"), width = state.integer(prefix + "width");
   const int64_t band_rows = integer("band_rows", 0);
+  const int64_t heavy_rows = integer("heavy_rows", 0);
+  check(heavy_rows == geometry_.heavy_rows,
+        "[sketch] {}: {} holds {} exact rows, this optimizer has {}", name_, state.source,
+        heavy_rows, geometry_.heavy_rows);
   const std::string& reading = state.text(prefix + "reading");
   check(depth == geometry_.depth && reading == to_string(reading_) &&
             band_rows == geometry_.hash.band_rows,
@@ -195,8 +239,10 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
         "has depth {}, reading {}, bands of {}",
         name_, state.source, depth, reading, band_rows, geometry_.depth, to_string(reading_),
         geometry_.hash.band_rows);
-  const SketchGeometry saved{
-      geometry_.depth, width, {state.unsigned_integer(prefix + "hash_seed"), band_rows}};
+  const SketchGeometry saved{geometry_.depth,
+                             width,
+                             {state.unsigned_integer(prefix + "hash_seed"), band_rows},
+                             heavy_rows};
   check(
       folds_to(saved, geometry_.width) || folds_to(geometry_, width),
       "[sketch] {}: {} holds a width of {}, this optimizer has {}, and neither folds to the other",
@@ -212,7 +258,7 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
 
 std::optional<SketchGeometry> SketchGeometry::folded() const {
   const int64_t unit = bucket_unit(*this), units = width / unit;
-  const SketchGeometry half{depth, units / 2 * unit, hash};
+  const SketchGeometry half{depth, units / 2 * unit, hash, heavy_rows};
   if (units % 2 != 0 || bucket_unit(half) != unit) return std::nullopt;
   return half;
 }
@@ -223,7 +269,7 @@ bool SketchMemory::keeps_means() const {
 
 int64_t SketchMemory::foldable_bytes() const {
   const std::optional<SketchGeometry> half = geometry_.folded();
-  return half ? cells_.bytes() - half->depth * half->width * dim_ * size_of(DType::float32) : 0;
+  return half ? geometry_.bytes(dim_) - half->bytes(dim_) : 0;
 }
 
 int64_t SketchMemory::fold() {
@@ -233,6 +279,8 @@ int64_t SketchMemory::fold() {
   const Tensor cells = make_cells(*half);  // what throws leaves all as it was
   kernels::fold_sketch(cells_.exec(), view(cells_, geometry_), bucket_unit(geometry_),
                        keeps_means() ? 0.5f : 1.0f, view(cells, *half));
+  kernels::copy(cells_.exec(), cells_.data<float>() + geometry_.width * dim_,
+                cells.data<float>() + half->width * dim_, geometry_.heavy_rows * dim_);
   cells_ = cells;
   geometry_ = *half;
   return freed;
@@ -258,8 +306,9 @@ int64_t row_floats(Reading reading, int64_t dim) {
 // Where the floats of a row would take half of the bytes or more, they are left out.
 template <class Spec>
 bool is_narrow(const StateMemoryContext& context, const Spec& spec) {
-  return spec.width == 0 && spec.ratio * static_cast<double>(context.dim) <
-                                2.0 * static_cast<double>(kernels::sketch_pieces(context.dim));
+  return spec.width == 0 && spec.exact == 0.0 &&
+         spec.ratio * static_cast<double>(context.dim) <
+             2.0 * static_cast<double>(kernels::sketch_pieces(context.dim));
 }
 
 Reading first_moment_reading(const StateMemoryContext& context, const CountSketch& spec) {
@@ -279,21 +328,23 @@ SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, 
   const int64_t floats = row_floats(reading, context.dim);
   // What `trusted` compares are the signs of bands.
   const bool bands = spec.banded && reading != Reading::trusted;
-  const int32_t depth = spec.depth > 0 ? spec.depth : (floats > 0 || bands ? 1 : 3);
+  const bool one = floats > 0 || bands || spec.exact > 0.0;
+  const int32_t depth = spec.depth > 0 ? spec.depth : (one ? 1 : 3);
   const kernels::RowHash hash{context.hash_seed, spec.banded ? context.rows : 0};
   check(reading != Reading::trusted || depth >= 2,
         "[sketch] reading trusted of {} compares depths: depth {} must be at least 2", context.name,
         depth);
+  check(spec.exact == 0.0 || (depth == 1 && spec.width == 0),
+        "[sketch] {} with exact rows has depth 1 and a ratio, not depth {} and width {}",
+        context.name, depth, spec.width);
   if (spec.width > 0) return {depth, spec.width, hash};
-  return SketchGeometry::fit(context, spec.ratio, depth, floats, hash);
+  return SketchGeometry::fit(context, spec.ratio, spec.exact, depth, floats, hash);
 }
 
 template <class Spec>
 int64_t bytes_of(const StateMemoryContext& context, const Spec& spec, Reading reading) {
-  const SketchGeometry geometry = geometry_of(context, spec, reading);
-  return (geometry.depth * geometry.width * context.dim +
-          context.rows * row_floats(reading, context.dim)) *
-         static_cast<int64_t>(sizeof(float));
+  return geometry_of(context, spec, reading).bytes(context.dim) +
+         context.rows * row_floats(reading, context.dim) * size_of(DType::float32);
 }
 
 }  // namespace
@@ -336,12 +387,7 @@ void CountMinMemory::end(StepRows& rows) {
   if (cleaning_.every == 0) return;
   // A table without active rows at the step itself is cleaned at its next one.
   for (const int64_t due = rows.step() / cleaning_.every; cleanings_ < due; ++cleanings_) {
-    // What is kept with the rows as well: where it is their scale, cells alone would change
-    // nothing.
-    for (const auto& [name, tensor] : tensors()) {
-      float* const data = tensor.data<float>();
-      kernels::scale(rows.exec(), data, cleaning_.alpha, data, tensor.numel());
-    }
+    scale_estimates(rows, cleaning_.alpha);
   }
 }
 

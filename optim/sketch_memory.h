@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "sketchgrad/optim/heavy_rows.h"
 #include "sketchgrad/optim/state_memory.h"
 
 namespace sketchgrad {
@@ -11,15 +12,19 @@ struct SketchGeometry {
   int32_t depth = 0;
   int64_t width = 0;  // buckets a depth
   kernels::RowHash hash;
+  int64_t heavy_rows = 0;  // with buckets of their own, behind the others
 
   // The widest sketch whose bytes, with `row_floats` further floats a table row, are at most
-  // `ratio` of the dense state's. Throws InvalidArgument with the smallest ratio that works if none
-  // is.
-  static SketchGeometry fit(const StateMemoryContext&, double ratio, int32_t depth,
+  // `ratio` of the dense state's; of what is left without these floats the share `exact` is for
+  // heavy rows. Throws InvalidArgument with the smallest ratio that works if none is.
+  static SketchGeometry fit(const StateMemoryContext&, double ratio, double exact, int32_t depth,
                             int64_t row_floats, const kernels::RowHash&);
+  int64_t buckets() const { return width + heavy_rows; }  // a depth
+  int64_t bytes(int64_t dim) const;  // of the cells, and of what is kept with heavy rows
   // With half of the buckets, of which each takes two: neighbours, or, where rows are hashed by
   // blocks, those of two neighbouring blocks. None where they are an odd number, or would be so
   // few that rows were no longer hashed by blocks.
+  // Heavy rows stay as they are.
   std::optional<SketchGeometry> folded() const;
 };
 
@@ -51,10 +56,12 @@ class SketchMemory : public StateMemory {
   const SketchGeometry& geometry() const { return geometry_; }
 
  protected:
+  void scale_estimates(StepRows&, float factor);
   SketchMemory(const StateMemoryContext&, SketchGeometry, Reading, int64_t row_floats);
 
  private:
   Tensor make_cells(const SketchGeometry&) const;
+  kernels::Matrix row_state() const;
   bool keeps_means() const;
   kernels::SketchStep choices(const kernels::Accumulate&, int64_t step_number) const;
 
@@ -64,8 +71,9 @@ class SketchMemory : public StateMemory {
   Reading reading_;
   int64_t dim_ = 0;
   Device device_ = kCpu;
-  Tensor cells_;             // [depth, width, dim]
-  Tensor row_state_;         // [rows, row_floats]: powers (wiener) or scales (row_scaled)
+  Tensor cells_;      // [depth, buckets, dim]
+  Tensor row_state_;  // [rows, row_floats]: powers (wiener) or scales (row_scaled)
+  std::optional<HeavyRows> heavy_;
   double cell_scale_ = 1.0;  // linear reading: true cells are cell_scale_ * cells_
   float decay_ = 1.0f;       // of the step that has begun
 };

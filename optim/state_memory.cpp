@@ -18,8 +18,8 @@ Tensor index_array(int64_t count, const char* name, Device device) {
 }  // namespace
 
 const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t depth,
-                                          int64_t width) {
-  Plan& entry = plans_[{hash.seed, hash.band_rows, depth, width}];
+                                          int64_t width, const kernels::OwnBuckets& own) {
+  Plan& entry = plans_[{hash.seed, hash.band_rows, depth, width, own.count}];
   if (entry.arrays.empty()) {
     const int64_t cells = depth * count();
     Tensor slots = index_array(cells, "sketch.slots", device_);
@@ -27,7 +27,7 @@ const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t 
     Tensor order = index_array(cells, "sketch.order", device_);
     Tensor begin = index_array(cells + depth, "sketch.begin", device_);
     entry.plan =
-        kernels::sketch_plan(exec_, hash, depth, width, ids_, count(),
+        kernels::sketch_plan(exec_, hash, depth, width, own, ids_, count(),
                              {reinterpret_cast<kernels::Slot*>(slots.data<int32_t>()),
                               keys.data<int32_t>(), order.data<int32_t>(), begin.data<int32_t>()});
     entry.arrays = {slots, keys, order, begin};

@@ -33,8 +33,10 @@ class StepRows {
   int64_t count() const { return gradient_.rows; }
   int64_t step() const { return step_; }  // 1 in the first step of the optimizer
 
-  // The rows' places in a sketch geometry; made once a step and geometry.
-  const kernels::SketchPlan& plan(const kernels::RowHash& hash, int32_t depth, int64_t width);
+  // The rows' places in a sketch geometry; made once a step and geometry. Moments of a table with
+  // as many buckets of single rows give them to the same ones (heavy_rows.h).
+  const kernels::SketchPlan& plan(const kernels::RowHash& hash, int32_t depth, int64_t width,
+                                  const kernels::OwnBuckets& own);
 
  private:
   struct Plan {
@@ -46,7 +48,7 @@ class StepRows {
   const int32_t* ids_;
   kernels::ConstMatrix gradient_;
   int64_t step_;
-  std::map<std::tuple<uint64_t, int64_t, int32_t, int64_t>, Plan> plans_;
+  std::map<std::tuple<uint64_t, int64_t, int32_t, int64_t, int64_t>, Plan> plans_;
 };
 
 // One auxiliary variable x of a table [rows, dim], of which a step advances the active rows:

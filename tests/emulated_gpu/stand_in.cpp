@@ -16,6 +16,7 @@
 #include "sketchgrad/kernels/factors_impl.h"
 #include "sketchgrad/kernels/factors_lanes.h"
 #include "sketchgrad/kernels/gemm_impl.h"
+#include "sketchgrad/kernels/heavy_rows_impl.h"
 #include "sketchgrad/kernels/lsh_impl.h"
 #include "sketchgrad/kernels/lstm_impl.h"
 #include "sketchgrad/kernels/lstm_layer_impl.h"
@@ -393,7 +394,20 @@ void weigh_collisions(const Exec&, Matrix logits, const CollisionWeights& weight
   impl::weigh_collisions(kPolicy, logits, weights);
 }
 
-// ---- sketch.h, softmax.h, update.h
+// ---- heavy_rows.h, sketch.h, softmax.h, update.h
+
+void set_keys(const Exec&, const SetElement& element, int64_t rows) {
+  const OnDevice on_device;
+  for_each(kPolicy, rows, element);
+}
+void claim_slots(const Exec&, const ClaimOfSet& claim) {
+  const OnDevice on_device;
+  for_each(kPolicy, claim.groups.count, claim);
+}
+void move_to_slots(const Exec&, const MoveToSlot& move, int64_t units) {
+  const OnDevice on_device;
+  for_each(kPolicy, units, move);
+}
 
 void fold_sketch(const Exec&, const FoldBuckets& fold) {
   const OnDevice on_device;

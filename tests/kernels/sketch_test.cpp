@@ -23,7 +23,7 @@ struct OwnedPlan {
         keys(slots.size()),
         order(slots.size()),
         begin(slots.size() + static_cast<size_t>(depth)),
-        plan(sketch_plan(cpu_exec(), RowHash{seed}, depth, width, ids.data(),
+        plan(sketch_plan(cpu_exec(), RowHash{seed}, depth, width, {}, ids.data(),
                          static_cast<int64_t>(ids.size()),
                          {slots.data(), keys.data(), order.data(), begin.data()})) {}
   std::vector<Slot> slots;

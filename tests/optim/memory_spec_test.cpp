@@ -12,11 +12,13 @@ TEST_CASE("memories are read and written") {
        {"dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8", "sketch:0.2",
         "sketch:0.01,depth=1", "sketch:0.2,width=16",
         "sketch:0.2,depth=2,width=16,reading=own_delta", "sketch:0.5,reading=requery,clean=0.5/125",
-        "sketch:0.2,clean=0/10", "banded:0.1", "banded:0.1,depth=2,reading=mean_delta"}) {
+        "sketch:0.2,clean=0/10", "banded:0.1", "banded:0.1,depth=2,reading=mean_delta",
+        "hybrid:0.1", "hybrid:0.1,exact=0.25", "banded:0.1,exact=0.5"}) {
     CAPTURE(text);
     CHECK(to_string(parse_memory(text, MomentRole::second)) == text);
   }
   CHECK(to_string(parse_memory("sm3:2", MomentRole::second)) == "sm3");
+  CHECK(to_string(parse_memory("sketch:0.2,exact=0.5", MomentRole::second)) == "hybrid:0.2");
   CHECK(to_string(parse_memory("sketch:.2", MomentRole::first)) == "sketch:0.2");
   CHECK(std::holds_alternative<CountSketch>(parse_memory("sketch:0.2", MomentRole::first)));
   CHECK(std::holds_alternative<CountMin>(parse_memory("sketch:0.2", MomentRole::second)));
@@ -36,6 +38,8 @@ TEST_CASE("what cannot be read names the part") {
   fails("banded", "'banded'");
   fails("band:0.1", "'band:0.1'");
   fails("banded:2", "ratio 2");
+  fails("hybrid", "'hybrid'");
+  fails("hybrid:0.1,exact=1", "exact 1");
   fails("sketch:", "''");
   fails("sketch:0", "ratio 0");
   fails("sketch:1.5", "ratio 1.5");

@@ -51,7 +51,12 @@ class Table {
     std::vector<std::vector<float>> result{value_.to_vector<float>()};
     for (const auto* memory : {first_.get(), second_.get()}) {
       for (const auto& [name, tensor] : memory->tensors()) {
-        result.push_back(tensor.to_vector<float>());
+        if (tensor.dtype() == DType::float32) {
+          result.push_back(tensor.to_vector<float>());
+        } else {
+          const std::vector<int32_t> whole = tensor.to_vector<int32_t>();
+          result.emplace_back(whole.begin(), whole.end());
+        }
       }
     }
     return result;
@@ -170,6 +175,17 @@ TEST_CASE("lanes: both moments in sketches, of one plan and of two") {
   compare({"sketch:0.5,width=12,depth=3,reading=requery",
            "sketch:0.5,width=12,depth=3,reading=mean_delta", 40, 72},
           8);
+}
+
+TEST_CASE("lanes: rows with buckets of their own") {
+  for (const int64_t dim : {7, 33, 64, 257, 640}) {
+    compare({"hybrid:0.9,exact=0.6", "hybrid:0.9,exact=0.6", 400, dim}, 11);
+    compare({"hybrid:0.9,exact=0.6", "sketch:0.9", 400, dim}, 12);
+  }
+  for (const char* reading : {"requery", "own_delta", "mean_delta", "bucket_local"}) {
+    const std::string memory = fmt::format("hybrid:0.5,reading={}", reading);
+    compare({memory.c_str(), memory.c_str(), 200, 33}, 13);
+  }
 }
 
 TEST_CASE("lanes: all depths, and buckets of very many rows") {

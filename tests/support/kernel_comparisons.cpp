@@ -950,7 +950,7 @@ void compare_sketch_plans(Device other) {
                          keys = unset(depth * rows), order = unset(depth * rows),
                          begin = unset(depth * (rows + 1));
             const kernels::SketchPlan plan = kernels::sketch_plan(
-                exec_on(device), kernels::RowHash{kSeed}, depth, width,
+                exec_on(device), kernels::RowHash{kSeed}, depth, width, {},
                 with_ids ? id_tensor.data<int32_t>() : nullptr, rows,
                 {static_cast<kernels::Slot*>(slots.raw()), keys.data<int32_t>(),
                  order.data<int32_t>(), begin.data<int32_t>()});

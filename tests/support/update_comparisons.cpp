@@ -238,6 +238,14 @@ void compare_memories(Device other) {
     }
   }
   compare_steps(other, {"banded:0.3", "banded:0.3", 300, 72});
+  for (const int64_t dim : {7, 33, 257}) {
+    compare_steps(other, {"hybrid:0.9,exact=0.6", "hybrid:0.9,exact=0.6", 400, dim});
+    compare_steps(other, {"hybrid:0.9", "banded:0.9,exact=0.3", 400, dim});
+  }
+  for (const char* reading : {"requery", "own_delta", "mean_delta", "bucket_local", "linear"}) {
+    const std::string memory = fmt::format("hybrid:0.5,reading={}", reading);
+    compare_steps(other, {memory, memory, 200, 33});
+  }
   compare_steps(other, {"dense", "rank1", 1000, 16});
   compare_steps(other, {"dense", "sm3", 1000, 16});
 }
@@ -247,7 +255,8 @@ void compare_folding(Device other) {
       {"sketch:0.5,width=12,reading=wiener", "sketch:0.5,width=12,reading=row_scaled", 30, 33},
       {"sketch:0.5,width=4,reading=mean_delta", "sketch:0.5,width=6,reading=linear", 30, 7},
       {"banded:0.5,width=6", "banded:0.5,width=6", 30, 72},
-      {"dense", "sketch:0.5,width=2112", 3000, 8}};
+      {"dense", "sketch:0.5,width=2112", 3000, 8},
+      {"hybrid:0.6", "hybrid:0.6,reading=own_delta", 300, 33}};
   for (const Case& size : cases) {
     CAPTURE(size.first);
     CAPTURE(size.second);

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "sketchgrad/kernels/heavy_rows.h"
+#include "sketchgrad/optim/state_memory.h"
+
+namespace sketchgrad {
+
+// The rows of a table that have a bucket of their own beside a sketch: those whose gradients had
+// the most energy, sum of |g|^2 over the steps so far, chosen as they go by (kernels::HeavySets).
+// Moments of a table that have as many choose the same ones. Bytes: slots * 8.
+class HeavyRows {
+ public:
+  // `slots`: a multiple of kernels::kSetWays, of which each holds one row.
+  HeavyRows(const StateMemoryContext&, int64_t slots);
+  static constexpr int64_t kBytesOfSlot = sizeof(int32_t) + sizeof(float);
+
+  // Gives out the slots of a step; the claims are valid until the next one.
+  const kernels::HeavyClaims& claim(StepRows&);
+  void end_step() { slots_ = previous_ = {}; }
+  std::vector<std::pair<std::string, Tensor>> tensors() const {
+    return {{"owners", owners_}, {"weights", weights_}};
+  }
+
+ private:
+  Tensor owners_;   // int32 [sets, kSetWays]
+  Tensor weights_;  // [sets, kSetWays]
+  uint64_t seed_;
+  Tensor slots_, previous_;  // [K], during a step
+  kernels::HeavyClaims claims_;
+};
+
+}  // namespace sketchgrad
