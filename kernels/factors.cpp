@@ -32,6 +32,24 @@ void column_sums(const Exec& exec, const int32_t* ids, ConstMatrix gradient, boo
            FactorElement{InputElement{ids, gradient, squared}}, out);
 }
 
+void row_products(const Exec& exec, const int32_t* ids, ConstMatrix gradient, bool squared,
+                  const float* columns, float* out) {
+  check_matrix("row_products", "gradient", gradient);
+  check_array("row_products", "columns", columns, gradient.cols);
+  check_array("row_products", "out", out, gradient.rows);
+  dispatch(exec, cpu::reduce_rows, cuda::reduce_rows,
+           FactorElement{ProductElement{ids, gradient, squared, columns, nullptr}}, out);
+}
+
+void column_products(const Exec& exec, const int32_t* ids, ConstMatrix gradient, bool squared,
+                     const float* entries, float* out) {
+  check_matrix("column_products", "gradient", gradient);
+  check_array("column_products", "entries", entries, gradient.rows);
+  check_array("column_products", "out", out, gradient.cols);
+  dispatch(exec, cpu::reduce_columns, cuda::reduce_columns,
+           FactorElement{ProductElement{ids, gradient, squared, nullptr, entries}}, out);
+}
+
 void row_maxima(const Exec& exec, const int32_t* ids, ConstMatrix gradient, const Covers& covers,
                 float* out) {
   check_matrix("row_maxima", "gradient", gradient);
@@ -60,6 +78,15 @@ void sum_of_entries(const Exec& exec, const int32_t* ids, int64_t count, const f
   dispatch(exec, cpu::sum_of_entries, cuda::sum_of_entries, EntryElement{ids, x}, count, out);
 }
 
+void sum_of_products(const Exec& exec, const int32_t* ids, int64_t count, const float* x,
+                     const float* y, double* out) {
+  check_count("sum_of_products", "count", count);
+  check_array("sum_of_products", "x", x, count);
+  check_array("sum_of_products", "y", y, count);
+  check_array("sum_of_products", "out", out, 1);
+  dispatch(exec, cpu::sum_of_products, cuda::sum_of_products, EntryProduct{ids, x, y}, count, out);
+}
+
 void advance_entries(const Exec& exec, const int32_t* ids, int64_t count, float decay, float scale,
                      const float* values, float* x) {
   check_count("advance_entries", "count", count);
@@ -67,6 +94,16 @@ void advance_entries(const Exec& exec, const int32_t* ids, int64_t count, float 
   check_array("advance_entries", "x", x, count);
   dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
            FactorLoop{AdvanceEntry{ids, decay, scale, values, x}}, count);
+}
+
+void add_to_entries(const Exec& exec, const int32_t* ids, int64_t count, const float* x,
+                    float scale, const float* values, float* out) {
+  check_count("add_to_entries", "count", count);
+  check_array("add_to_entries", "x", x, count);
+  check_array("add_to_entries", "values", values, count);
+  check_array("add_to_entries", "out", out, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{AddToEntry{ids, x, scale, values, out}}, count);
 }
 
 void raise_entries(const Exec& exec, const float* values, int64_t count, float* x) {
@@ -95,6 +132,35 @@ void over_mean(const Exec& exec, const float* x, const float* total, int64_t cou
   check_array("over_mean", "out", out, count);
   dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
            FactorLoop{OverMean{x, total, static_cast<float>(count), out}}, count);
+}
+
+void over_length(const Exec& exec, const Length& length, int64_t count, float* x,
+                 const float* otherwise) {
+  check_count("over_length", "count", count);
+  check_array("over_length", "squares", length.squares, 1);
+  check_array("over_length", "x", x, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{OverLength{length, x, otherwise}}, count);
+}
+
+void multiply_by(const Exec& exec, const double* factor, int64_t count, float* x) {
+  check_count("multiply_by", "count", count);
+  check_array("multiply_by", "factor", factor, 1);
+  check_array("multiply_by", "x", x, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor, FactorLoop{MultiplyBy{factor, x}},
+           count);
+}
+
+void combine_columns(const Exec& exec, const ColumnWeight& weight, float scale,
+                     const float* columns, int64_t count, float* out) {
+  check_count("combine_columns", "count", count);
+  check_array("combine_columns", "whole", weight.whole, 1);
+  check_array("combine_columns", "part", weight.part, 1);
+  check_array("combine_columns", "squares", weight.length.squares, 1);
+  check_array("combine_columns", "columns", columns, count);
+  check_array("combine_columns", "out", out, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{CombineColumn{weight, scale, columns, out}}, count);
 }
 
 void spread_minimum(const Exec& exec, const ColumnAxis& axis, const float* cover, float* out) {

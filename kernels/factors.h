@@ -16,6 +16,14 @@ void row_sums(const Exec&, const int32_t* ids, ConstMatrix gradient, bool square
 // out[c] = sum over r of input(g(r, c)).
 void column_sums(const Exec&, const int32_t* ids, ConstMatrix gradient, bool squared, float* out);
 
+// Products with the inputs, for rank-one factors:
+// out[r] = sum over c of input(g(r, c)) * columns[c],
+void row_products(const Exec&, const int32_t* ids, ConstMatrix gradient, bool squared,
+                  const float* columns, float* out);
+// out[c] = sum over r of input(g(r, c)) * entries[r].
+void column_products(const Exec&, const int32_t* ids, ConstMatrix gradient, bool squared,
+                     const float* entries, float* out);
+
 // Maxima over a row, or a column, of
 //   keep * min(row_cover[id], column_cover[c]) + scale * g(r, c)^2;
 // 0 for no entries.
@@ -31,10 +39,17 @@ void column_maxima(const Exec&, const int32_t* ids, ConstMatrix gradient, const 
 
 // *out = sum of x[id] over the entries r < count.
 void sum_of_entries(const Exec&, const int32_t* ids, int64_t count, const float* x, float* out);
+// *out = sum of x[id] * y[r] over the entries r < count.
+void sum_of_products(const Exec&, const int32_t* ids, int64_t count, const float* x, const float* y,
+                     double* out);
 
 // x[id] = decay * x[id] + scale * values[r] for the entries r.
 void advance_entries(const Exec&, const int32_t* ids, int64_t count, float decay, float scale,
                      const float* values, float* x);
+
+// out[r] = x[id] + scale * values[r] for the entries r, 0 for those that are no row.
+void add_to_entries(const Exec&, const int32_t* ids, int64_t count, const float* x, float scale,
+                    const float* values, float* out);
 
 // x[i] = max(x[i], values[i]); a NaN stays one.
 void raise_entries(const Exec&, const float* values, int64_t count, float* x);
@@ -53,6 +68,26 @@ void advance_columns(const Exec&, const PartialDecay&, float scale, const float*
 
 // out[c] = count * x[c] / *total: multiples of the mean; 1 where *total is 0.
 void over_mean(const Exec&, const float* x, const float* total, int64_t count, float* out);
+
+// The root of one or two sums of squares that lie on the device.
+struct Length {
+  const double* squares;
+  const double* more = nullptr;
+};
+// x[i] = x[i] / length; otherwise[i] where the length is 0 (null: x[i] stays).
+void over_length(const Exec&, const Length&, int64_t count, float* x,
+                 const float* otherwise = nullptr);
+// x[i] = *factor * x[i].
+void multiply_by(const Exec&, const double* factor, int64_t count, float* x);
+// out[c] = (*whole + scale * *part) / length * columns[c] + scale * out[c]; the first product is 0
+// where the length is.
+struct ColumnWeight {
+  const double* whole;
+  const double* part;
+  Length length;
+};
+void combine_columns(const Exec&, const ColumnWeight&, float scale, const float* columns,
+                     int64_t count, float* out);
 
 // Covers of one axis of the columns, which are a tensor [outer, size, inner] flattened:
 // out[c] = min(out[c], cover[axis index of c]), and out[k] = max over the columns of index k.

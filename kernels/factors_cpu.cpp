@@ -11,6 +11,9 @@ void reduce_columns(const Exec& exec, const FactorElement& element, float* out) 
 void sum_of_entries(const Exec& exec, const EntryElement& element, int64_t count, float* out) {
   impl::sum_of_entries(TbbPolicy{}, exec, element, count, out);
 }
+void sum_of_products(const Exec& exec, const EntryProduct& element, int64_t count, double* out) {
+  impl::sum_of_entries(TbbPolicy{}, exec, element, count, out);
+}
 void for_each_factor(const Exec&, const FactorLoop& loop, int64_t count) {
   impl::for_each_factor(TbbPolicy{}, loop, count);
 }

@@ -16,12 +16,14 @@ namespace cpu {
 void reduce_rows(const Exec&, const FactorElement&, float* out);
 void reduce_columns(const Exec&, const FactorElement&, float* out);
 void sum_of_entries(const Exec&, const EntryElement&, int64_t count, float* out);
+void sum_of_products(const Exec&, const EntryProduct&, int64_t count, double* out);
 void for_each_factor(const Exec&, const FactorLoop&, int64_t count);
 }  // namespace cpu
 namespace cuda {
 void reduce_rows(const Exec&, const FactorElement&, float* out);
 void reduce_columns(const Exec&, const FactorElement&, float* out);
 void sum_of_entries(const Exec&, const EntryElement&, int64_t count, float* out);
+void sum_of_products(const Exec&, const EntryProduct&, int64_t count, double* out);
 void for_each_factor(const Exec&, const FactorLoop&, int64_t count);
 }  // namespace cuda
 
@@ -74,9 +76,9 @@ void reduce_columns(const Policy& policy, const Exec& exec, const FactorElement&
       any);
 }
 
-template <class Policy>
-void sum_of_entries(const Policy& policy, const Exec& exec, const EntryElement& element,
-                    int64_t count, float* out) {
+template <class Policy, class Element, class Out>
+void sum_of_entries(const Policy& policy, const Exec& exec, const Element& element, int64_t count,
+                    Out* out) {
   const int64_t blocks = (count + kBlockElements - 1) / kBlockElements;
   const ScratchArray<double> partial(exec, blocks, "factors.partial");
   for_each_range(policy, count, kBlockElements, [&](int64_t begin, int64_t end) {
@@ -85,7 +87,7 @@ void sum_of_entries(const Policy& policy, const Exec& exec, const EntryElement& 
   });
   double total = 0.0;
   for (int64_t b = 0; b < blocks; ++b) total += partial[b];
-  *out = static_cast<float>(total);
+  *out = static_cast<Out>(total);
 }
 
 template <class Policy>

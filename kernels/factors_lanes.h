@@ -64,4 +64,10 @@ void sum_of_entries_by_lanes(const Policy& policy, const Exec& exec, const Entry
   reduce_by_lanes(policy, exec, count, element, Plus{}, 0.0, StoreScaled{1.0, out});
 }
 
+template <class Policy>
+void sum_of_products_by_lanes(const Policy& policy, const Exec& exec, const EntryProduct& element,
+                              int64_t count, double* out) {
+  reduce_by_lanes(policy, exec, count, element, Plus{}, 0.0, StoreResult<double>{out});
+}
+
 }  // namespace sketchgrad::kernels

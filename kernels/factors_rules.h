@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <variant>
 
@@ -31,6 +32,31 @@ struct InputElement {
   SG_HD Row row(int64_t r) const { return {gradient.row(r), squared}; }
 };
 
+// An input times a factor of its column, or of its entry.
+struct ProductElement {
+  using Op = AddUp;
+  const int32_t* ids;
+  ConstMatrix gradient;
+  bool squared;
+  const float* columns;  // [D], or null
+  const float* entries;  // [K], or null
+  struct Row {
+    InputElement::Row input;
+    const float* columns;
+    double factor;
+    SG_HD double operator()(int64_t c) const {
+      const double product = factor * input(c);
+      return columns != nullptr ? static_cast<double>(columns[c]) * product : product;
+    }
+  };
+  SG_HD bool skip(int64_t r) const { return table_row_of(ids, r) < 0; }
+  SG_HD Row row(int64_t r) const {
+    return {{gradient.row(r), squared},
+            columns,
+            entries != nullptr ? static_cast<double>(entries[r]) : 1.0};
+  }
+};
+
 struct CoverElement {
   using Op = Largest;
   const int32_t* ids;
@@ -55,7 +81,7 @@ struct CoverElement {
   }
 };
 
-using FactorElement = std::variant<InputElement, CoverElement>;
+using FactorElement = std::variant<InputElement, ProductElement, CoverElement>;
 
 struct EntryElement {
   const int32_t* ids;
@@ -63,6 +89,16 @@ struct EntryElement {
   SG_HD double operator()(int64_t r) const {
     const int64_t id = table_row_of(ids, r);
     return id < 0 ? 0.0 : static_cast<double>(x[id]);
+  }
+};
+
+struct EntryProduct {
+  const int32_t* ids;
+  const float* x;
+  const float* y;
+  SG_HD double operator()(int64_t r) const {
+    const int64_t id = table_row_of(ids, r);
+    return id < 0 ? 0.0 : static_cast<double>(x[id]) * static_cast<double>(y[r]);
   }
 };
 
@@ -77,6 +113,18 @@ struct AdvanceEntry {
   SG_HD void operator()(int64_t r) const {
     const int64_t id = table_row_of(ids, r);
     if (id >= 0) x[id] = decay * x[id] + scale * values[r];
+  }
+};
+
+struct AddToEntry {
+  const int32_t* ids;
+  const float* x;
+  float scale;
+  const float* values;
+  float* out;
+  SG_HD void operator()(int64_t r) const {
+    const int64_t id = table_row_of(ids, r);
+    out[r] = id < 0 ? 0.0f : x[id] + scale * values[r];
   }
 };
 
@@ -109,6 +157,46 @@ struct OverMean {
   SG_HD void operator()(int64_t c) const { out[c] = *total != 0.0f ? count * x[c] / *total : 1.0f; }
 };
 
+SG_HD double root_of(const Length& length) {
+  return sqrt(*length.squares + (length.more != nullptr ? *length.more : 0.0));
+}
+
+struct OverLength {
+  Length length;
+  float* x;
+  const float* otherwise;
+  SG_HD void operator()(int64_t i) const {
+    const double root = root_of(length);
+    if (root != 0.0) {
+      x[i] = static_cast<float>(static_cast<double>(x[i]) / root);
+    } else if (otherwise != nullptr) {
+      x[i] = otherwise[i];
+    }
+  }
+};
+
+struct MultiplyBy {
+  const double* factor;
+  float* x;
+  SG_HD void operator()(int64_t i) const {
+    x[i] = static_cast<float>(*factor * static_cast<double>(x[i]));
+  }
+};
+
+struct CombineColumn {
+  ColumnWeight weight;
+  float scale;
+  const float* columns;
+  float* out;
+  SG_HD void operator()(int64_t c) const {
+    const double root = root_of(weight.length);
+    const double kept = *weight.whole + static_cast<double>(scale) * *weight.part;
+    const double share = root != 0.0 ? kept / root : 0.0;
+    out[c] = static_cast<float>(share * static_cast<double>(columns[c]) +
+                                static_cast<double>(scale) * static_cast<double>(out[c]));
+  }
+};
+
 struct SpreadMinimum {
   ColumnAxis axis;
   const float* cover;
@@ -135,7 +223,7 @@ struct AxisMaximum {
   }
 };
 
-using FactorLoop =
-    std::variant<AdvanceEntry, RaiseEntry, AdvanceColumn, OverMean, SpreadMinimum, AxisMaximum>;
+using FactorLoop = std::variant<AdvanceEntry, AddToEntry, RaiseEntry, AdvanceColumn, OverMean,
+                                OverLength, MultiplyBy, CombineColumn, SpreadMinimum, AxisMaximum>;
 
 }  // namespace sketchgrad::kernels

@@ -85,6 +85,7 @@ void add_column_sums(const Exec&, ConstMatrix, float*) { not_compiled(); }
 void reduce_rows(const Exec&, const FactorElement&, float*) { not_compiled(); }
 void reduce_columns(const Exec&, const FactorElement&, float*) { not_compiled(); }
 void sum_of_entries(const Exec&, const EntryElement&, int64_t, float*) { not_compiled(); }
+void sum_of_products(const Exec&, const EntryProduct&, int64_t, double*) { not_compiled(); }
 void for_each_factor(const Exec&, const FactorLoop&, int64_t) { not_compiled(); }
 
 void set_keys(const Exec&, const SetElement&, int64_t) { not_compiled(); }

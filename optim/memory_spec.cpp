@@ -26,7 +26,7 @@ constexpr std::array<std::pair<Reading, std::string_view>, 9> kReadings{{
 }};
 
 constexpr std::string_view kGrammar =
-    "dense, none, rowwise, rank1, sm3, sm3:1, bf16, int8, "
+    "dense, none, rowwise, rank1, rank1:l2, sm3, sm3:1, bf16, int8, "
     "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE], "
     "banded:RATIO[,...] or hybrid:RATIO[,...]";
 
@@ -84,6 +84,7 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
   if (text == "none") return None{};
   if (text == "rowwise") return RowWise{};
   if (text == "rank1") return RankOne{};
+  if (text == "rank1:l2") return RankOneL2{};
   if (text == "sm3" || text == "sm3:2") return Sm3Covers{.variant = 2};
   if (text == "sm3:1") return Sm3Covers{.variant = 1};
   if (text == "bf16") return Bf16{};
@@ -151,6 +152,7 @@ struct SpecText {
   std::string operator()(const None&) const { return "none"; }
   std::string operator()(const RowWise&) const { return "rowwise"; }
   std::string operator()(const RankOne&) const { return "rank1"; }
+  std::string operator()(const RankOneL2&) const { return "rank1:l2"; }
   std::string operator()(const Sm3Covers& spec) const {
     return spec.variant == 1 ? "sm3:1" : "sm3";
   }

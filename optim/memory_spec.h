@@ -89,6 +89,10 @@ struct RowWise {};
 // A factor a row and one a column (factored_memory.h).
 struct RankOne {};
 
+// The rank-one matrix nearest to the moment, as one power iteration a step finds it
+// (rank_one_l2_memory.h). For study.
+struct RankOneL2 {};
+
 // A bound a row and one a column, for second moments: SM3-I or SM3-II (factored_memory.h).
 struct Sm3Covers {
   int variant = 2;
@@ -98,12 +102,12 @@ struct Sm3Covers {
 struct Bf16 {};
 struct Int8 {};
 
-using MemorySpec =
-    std::variant<Dense, None, CountSketch, CountMin, RowWise, RankOne, Sm3Covers, Bf16, Int8>;
+using MemorySpec = std::variant<Dense, None, CountSketch, CountMin, RowWise, RankOne, RankOneL2,
+                                Sm3Covers, Bf16, Int8>;
 
 enum class MomentRole : uint8_t { first, second };
 
-// "dense", "none", "rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8", or
+// "dense", "none", "rowwise", "rank1", "rank1:l2", "sm3", "sm3:1", "bf16", "int8", or
 // "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE]", the same
 // with "banded:", or "hybrid:RATIO", which is "sketch:RATIO,exact=0.5". A sketch is a CountSketch
 // for a first moment, a CountMin for a second. Throws InvalidArgument naming the part that cannot

@@ -5,6 +5,7 @@
 #include "sketchgrad/optim/dense_memory.h"
 #include "sketchgrad/optim/factored_memory.h"
 #include "sketchgrad/optim/low_precision_memory.h"
+#include "sketchgrad/optim/rank_one_l2_memory.h"
 #include "sketchgrad/optim/sketch_memory.h"
 
 namespace sketchgrad {
@@ -82,6 +83,9 @@ struct MakeMemory {
   std::unique_ptr<StateMemory> operator()(const RankOne&) const {
     return std::make_unique<RankOneMemory>(context);
   }
+  std::unique_ptr<StateMemory> operator()(const RankOneL2&) const {
+    return std::make_unique<RankOneL2Memory>(context);
+  }
   std::unique_ptr<StateMemory> operator()(const Sm3Covers& spec) const {
     return std::make_unique<Sm3Memory>(context, spec);
   }
@@ -114,6 +118,7 @@ struct PlanBytes {
   int64_t operator()(const None&) const { return 0; }
   int64_t operator()(const RowWise&) const { return RowWiseMemory::planned_bytes(context); }
   int64_t operator()(const RankOne&) const { return RankOneMemory::planned_bytes(context); }
+  int64_t operator()(const RankOneL2&) const { return RankOneL2Memory::planned_bytes(context); }
   int64_t operator()(const Sm3Covers&) const { return Sm3Memory::planned_bytes(context); }
   int64_t operator()(const Bf16&) const { return Bf16Memory::planned_bytes(context); }
   int64_t operator()(const Int8&) const { return Int8Memory::planned_bytes(context); }

@@ -161,11 +161,12 @@ void add_memory_options(CLI::App& command, OptimizerOptions& options) {
   command
       .add_option(
           "--moment1", options.moment1,
-          "memory of the first moment: dense, none (beta1 = 0), bf16, int8, rank1 or " + sketch)
+          "memory of the first moment: dense, none (beta1 = 0), bf16, int8, rank1, rank1:l2 or " +
+              sketch)
       ->capture_default_str();
   command.add_option("--moment2", options.moment2,
-                     "memory of the second moment: dense, bf16, int8, rowwise, rank1, sm3, sm3:1 "
-                     "or " +
+                     "memory of the second moment: dense, bf16, int8, rowwise, rank1, rank1:l2, "
+                     "sm3, sm3:1 or " +
                          sketch + "; [,clean=ALPHA/STEPS] [dense; of the rule sm3: sm3]");
 }
 

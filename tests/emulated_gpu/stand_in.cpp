@@ -309,6 +309,10 @@ void sum_of_entries(const Exec& exec, const EntryElement& element, int64_t count
   const OnDevice on_device;
   sum_of_entries_by_lanes(kPolicy, exec, element, count, out);
 }
+void sum_of_products(const Exec& exec, const EntryProduct& element, int64_t count, double* out) {
+  const OnDevice on_device;
+  sum_of_products_by_lanes(kPolicy, exec, element, count, out);
+}
 void for_each_factor(const Exec&, const FactorLoop& loop, int64_t count) {
   const OnDevice on_device;
   impl::for_each_factor(kPolicy, loop, count);

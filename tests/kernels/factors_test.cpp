@@ -76,6 +76,63 @@ TEST_CASE("sums of rows and columns") {
   }
 }
 
+TEST_CASE("products of the inputs with columns, and with entries") {
+  for (const auto& [rows, cols] : kShapes) {
+    CAPTURE(rows);
+    CAPTURE(cols);
+    const Step step = random_step(rows, cols);
+    const float* const entries = step.row_cover.data();
+    const float* const columns = step.column_cover.data();
+    for (const bool squared : {false, true}) {
+      std::vector<float> by_row(static_cast<size_t>(rows));
+      std::vector<float> by_column(static_cast<size_t>(cols));
+      row_products(cpu_exec(), step.ids.data(), step.matrix(), squared, columns, by_row.data());
+      column_products(cpu_exec(), step.ids.data(), step.matrix(), squared, entries,
+                      by_column.data());
+      std::vector<double> column(static_cast<size_t>(cols));
+      for (size_t r = 0; r < step.ids.size(); ++r) {
+        double row = 0.0;
+        for (int64_t c = 0; c < cols; ++c) {
+          const double u = squared ? step.at(r, c) * step.at(r, c) : step.at(r, c);
+          row += u * static_cast<double>(columns[c]);
+          column[static_cast<size_t>(c)] += u * static_cast<double>(entries[r]);
+        }
+        check_close(by_row[r], row, static_cast<double>(cols));
+      }
+      for (size_t c = 0; c < column.size(); ++c) {
+        check_close(by_column[c], column[c], static_cast<double>(rows));
+      }
+    }
+    double product = -1.0, expected = 0.0;
+    sum_of_products(cpu_exec(), step.ids.data(), rows, entries, entries, &product);
+    for (int64_t r = 0; r < rows; ++r) {
+      expected += static_cast<double>(entries[step.ids[static_cast<size_t>(r)]]) *
+                  static_cast<double>(entries[r]);
+    }
+    CHECK(product == doctest::Approx(expected).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("vectors over their length, and the columns of a power iteration") {
+  const double squares = 9.0, more = 16.0, none = 0.0, factor = -0.5;
+  std::vector<float> x{10, -5}, otherwise{1, 2};
+  over_length(cpu_exec(), {&squares, &more}, 2, x.data());
+  CHECK(x == std::vector<float>{2, -1});
+  over_length(cpu_exec(), {&none}, 2, x.data());
+  CHECK(x == std::vector<float>{2, -1});
+  multiply_by(cpu_exec(), &factor, 2, x.data());
+  CHECK(x == std::vector<float>{-1, 0.5f});
+  // (9 + 0.5 * 16) / 5 * 1 + 0.5 * x
+  combine_columns(cpu_exec(), {&squares, &more, {&squares, &more}}, 0.5f, otherwise.data(), 2,
+                  x.data());
+  CHECK(x[0] == doctest::Approx(3.4 - 0.5));
+  CHECK(x[1] == doctest::Approx(6.8 + 0.25));
+  combine_columns(cpu_exec(), {&none, &none, {&none}}, 2.0f, otherwise.data(), 2, x.data());
+  CHECK(x[0] == doctest::Approx(5.8));
+  over_length(cpu_exec(), {&none, &none}, 2, x.data(), otherwise.data());
+  CHECK(x == otherwise);
+}
+
 TEST_CASE("maxima of rows and columns over covers") {
   for (const auto& [rows, cols] : kShapes) {
     const Step step = random_step(rows, cols);
@@ -119,6 +176,17 @@ TEST_CASE("entries without a row count for nothing, NaN stays") {
   float total = 0;
   sum_of_entries(cpu_exec(), ids.data(), 3, x.data(), &total);
   CHECK(total == 30);
+  column_products(cpu_exec(), ids.data(), g, false, rows.data(), columns.data());
+  CHECK(columns == std::vector<float>{3 + 3 * 7, 2 * 3 + 4 * 7});
+  row_products(cpu_exec(), ids.data(), g, false, x.data(), rows.data());
+  CHECK(rows == std::vector<float>{50, 0, 110});
+  double product = 0;
+  sum_of_products(cpu_exec(), ids.data(), 3, x.data(), rows.data(), &product);
+  CHECK(product == 20 * 50 + 10 * 110);
+  add_to_entries(cpu_exec(), ids.data(), 3, x.data(), 2.0f, std::vector<float>{1, NAN, 3}.data(),
+                 rows.data());
+  CHECK(rows == std::vector<float>{22, 0, 16});
+  rows = {3, 0, 7};
   std::vector<float> state{1, 1};
   advance_entries(cpu_exec(), ids.data(), 3, 0.5f, 2.0f, rows.data(), state.data());
   CHECK(state == std::vector<float>{14.5f, 6.5f});
@@ -180,6 +248,9 @@ TEST_CASE("factors: shapes that cannot be are refused") {
   const ConstMatrix g = contiguous(gradient.data(), 2, 3);
   CHECK_THROWS_AS(row_sums(cpu_exec(), nullptr, g, true, nullptr), InvalidArgument);
   CHECK_THROWS_AS(column_sums(cpu_exec(), nullptr, g, true, nullptr), InvalidArgument);
+  CHECK_THROWS_AS(row_products(cpu_exec(), nullptr, g, true, nullptr, nullptr), InvalidArgument);
+  CHECK_THROWS_AS(column_products(cpu_exec(), nullptr, g, true, nullptr, nullptr), InvalidArgument);
+  CHECK_THROWS_AS(over_length(cpu_exec(), {nullptr}, 0, nullptr), InvalidArgument);
   CHECK_THROWS_AS(row_maxima(cpu_exec(), nullptr, g, {}, nullptr), InvalidArgument);
   CHECK_THROWS_AS(sum_of_entries(cpu_exec(), nullptr, -1, nullptr, nullptr), InvalidArgument);
   CHECK_THROWS_AS(axis_maxima(cpu_exec(), {-1, 1, 1}, gradient.data(), nullptr), InvalidArgument);

@@ -86,6 +86,39 @@ struct RankOneReference final : Reference {
   Values matrix;
 };
 
+// By the matrix: its active rows are advanced, and one power iteration makes it rank one.
+struct RankOneL2Reference final : Reference {
+  RankOneL2Reference(const Case& size, const std::vector<float>& start)
+      : matrix(static_cast<size_t>(size.rows), Vector(static_cast<size_t>(size.dim))),
+        right(start.begin(), start.end()) {}
+  Values step(const std::vector<int64_t>& items, const Values& inputs, double decay, double scale,
+              bool) override {
+    Values result;
+    for (size_t e = 0; e < items.size(); ++e) {
+      Vector& row = matrix[static_cast<size_t>(items[e])];
+      for (size_t c = 0; c < row.size(); ++c) row[c] = decay * row[c] + scale * inputs[e][c];
+      result.push_back(row);
+    }
+    Vector next(right.size());
+    for (const Vector& row : matrix) {
+      const double projection = std::inner_product(row.begin(), row.end(), right.begin(), 0.0);
+      for (size_t c = 0; c < row.size(); ++c) next[c] += projection * row[c];
+    }
+    const double length =
+        std::sqrt(std::inner_product(next.begin(), next.end(), next.begin(), 0.0));
+    if (length > 0.0) {
+      for (size_t c = 0; c < next.size(); ++c) right[c] = next[c] / length;
+    }
+    for (Vector& row : matrix) {
+      const double left = std::inner_product(row.begin(), row.end(), right.begin(), 0.0);
+      for (size_t c = 0; c < row.size(); ++c) row[c] = left * right[c];
+    }
+    return result;
+  }
+  Values matrix;
+  Vector right;
+};
+
 struct Sm3Reference final : Reference {
   Sm3Reference(const Case& size, int of)
       : variant(of), rows(static_cast<size_t>(size.rows)), columns(static_cast<size_t>(size.dim)) {}
@@ -127,7 +160,19 @@ struct Sm3Reference final : Reference {
   Vector columns;
 };
 
-std::unique_ptr<Reference> reference_of(const std::string& memory, const Case& size) {
+// A tensor of the state of a parameter "table".
+std::vector<float> state_of(const Optimizer& optimizer, const std::string& name) {
+  StateDict state;
+  optimizer.save(state);
+  return state.tensors.at("optimizer.table." + name).to_vector<float>();
+}
+
+// Of a moment, "first" or "second", of an optimizer before its first step.
+std::unique_ptr<Reference> reference_of(const std::string& memory, const Case& size,
+                                        const Optimizer& optimizer, const std::string& moment) {
+  if (memory == "rank1:l2") {
+    return std::make_unique<RankOneL2Reference>(size, state_of(optimizer, moment + ".right"));
+  }
   if (memory == "rowwise") return std::make_unique<RowWiseReference>(size);
   if (memory == "rank1") return std::make_unique<RankOneReference>(size);
   if (memory == "sm3") return std::make_unique<Sm3Reference>(size, 2);
@@ -144,10 +189,11 @@ struct MemoryCase {
 };
 // A step of bf16 rounds to 2^-8 of a value, one of int8 to 2^-4.
 const std::vector<MemoryCase> kMemories{
-    {"dense", "dense", 1e-4}, {"dense", "rowwise", 1e-4}, {"dense", "rank1", 1e-4},
-    {"dense", "sm3", 1e-4},   {"dense", "sm3:1", 1e-4},   {"bf16", "rowwise", 0.06},
-    {"dense", "bf16", 0.06},  {"bf16", "bf16", 0.06},     {"int8", "dense", 0.3},
-    {"dense", "int8", 0.3},   {"int8", "int8", 0.3},      {"int8", "sm3", 0.3}};
+    {"dense", "dense", 1e-4},    {"dense", "rowwise", 1e-4},     {"dense", "rank1", 1e-4},
+    {"dense", "rank1:l2", 1e-4}, {"rank1:l2", "rank1:l2", 1e-4}, {"rank1:l2", "int8", 0.3},
+    {"dense", "sm3", 1e-4},      {"dense", "sm3:1", 1e-4},       {"bf16", "rowwise", 0.06},
+    {"dense", "bf16", 0.06},     {"bf16", "bf16", 0.06},         {"int8", "dense", 0.3},
+    {"dense", "int8", 0.3},      {"int8", "int8", 0.3},          {"int8", "sm3", 0.3}};
 
 const std::vector<Case> kSizes{{40, 1, 0, 0},  {40, 7, 0, 0},  {40, 33, 0, 0},  {25, 300, 0, 0},
                                {12, 65, 0, 0}, {6, 600, 0, 0}, {4, 2100, 0, 0}, {3, 20000, 0, 0}};
@@ -187,8 +233,10 @@ void compare_with_transcription(const Pair& pair, const Case& size, const Memory
   Parameter parameter("table", {size.rows, size.dim});
   Optimizer optimizer = pair.optimizer(17);
   optimizer.add(parameter, moments_of(pair, memories));
-  const auto first = reference_of(memories.first, size);
-  const auto second = reference_of(memories.second, size);
+  const auto first =
+      pair.scale1 != 0.0 ? reference_of(memories.first, size, optimizer, "first") : nullptr;
+  const auto second =
+      pair.scale2 != 0.0 ? reference_of(memories.second, size, optimizer, "second") : nullptr;
   Values expected(static_cast<size_t>(size.rows), Vector(static_cast<size_t>(size.dim)));
   const std::vector<Step> steps = random_steps(size, 5);
   for (int64_t t = 1; t <= kSteps; ++t) {
@@ -254,9 +302,14 @@ TEST_CASE("memories beside sketches: as with dense state in the sketch's place")
   const CountSketch first{.width = size.width, .reading = Reading::own_delta};
   const CountMin second{.width = size.width, .reading = Reading::own_delta};
   const std::vector<std::pair<Moments, Moments>> pairs_of_moments{
-      {{first, RowWise{}}, {Dense{}, RowWise{}}},     {{first, RankOne{}}, {Dense{}, RankOne{}}},
-      {{first, Sm3Covers{}}, {Dense{}, Sm3Covers{}}}, {{first, Bf16{}}, {Dense{}, Bf16{}}},
-      {{first, Int8{}}, {Dense{}, Int8{}}},           {{Bf16{}, second}, {Bf16{}, Dense{}}},
+      {{first, RowWise{}}, {Dense{}, RowWise{}}},
+      {{first, RankOne{}}, {Dense{}, RankOne{}}},
+      {{first, RankOneL2{}}, {Dense{}, RankOneL2{}}},
+      {{RankOneL2{}, second}, {RankOneL2{}, Dense{}}},
+      {{first, Sm3Covers{}}, {Dense{}, Sm3Covers{}}},
+      {{first, Bf16{}}, {Dense{}, Bf16{}}},
+      {{first, Int8{}}, {Dense{}, Int8{}}},
+      {{Bf16{}, second}, {Bf16{}, Dense{}}},
       {{Int8{}, second}, {Int8{}, Dense{}}}};
   for (const auto& [sketched_moments, moments] : pairs_of_moments) {
     CAPTURE(to_string(sketched_moments.first));
@@ -288,6 +341,8 @@ TEST_CASE("bytes of every memory, planned and taken") {
   };
   CHECK(bytes("rowwise", 1000, 300) == 4000);
   CHECK(bytes("rank1", 1000, 300) == 5200);
+  CHECK(bytes("rank1:l2", 1000, 300) == 5200);
+  CHECK(bytes("rank1:l2", 7, 1) == 32);
   CHECK(bytes("sm3", 1000, 300) == 5200);
   CHECK(bytes("bf16", 1000, 300) == 600'000);
   CHECK(bytes("int8", 1000, 300) == 1000 * (300 + 4 * 4));
@@ -297,7 +352,7 @@ TEST_CASE("bytes of every memory, planned and taken") {
 
 TEST_CASE("the workspace of a factored step is a few vectors") {
   const Case size{5000, 512, 0, 0};
-  for (const char* memory : {"rowwise", "rank1", "sm3", "sm3:1"}) {
+  for (const char* memory : {"rowwise", "rank1", "rank1:l2", "sm3", "sm3:1"}) {
     CAPTURE(std::string(memory));
     Parameter parameter("table", {size.rows, size.dim});
     Optimizer optimizer(Adagrad{}, 1);
@@ -377,7 +432,8 @@ TEST_CASE("every memory: rows that are not active keep parameter and state") {
       };
       add(parameter.value);
       for (const auto& [name, tensor] : state.tensors) {
-        if (tensor.size(0) == size.rows) add(tensor);
+        // A rank-one matrix of least squares turns as a whole.
+        if (tensor.size(0) == size.rows && !name.ends_with(".left")) add(tensor);
       }
       return bytes;
     };
@@ -416,6 +472,161 @@ TEST_CASE("rounding keeps what a step adds, however small") {
     }
     CHECK(mean == doctest::Approx(2.5).epsilon(0.02));
   }
+}
+
+// ---- The nearest rank-one matrix
+
+double largest_difference(const Parameter& a, const Parameter& b) {
+  const std::vector<float> x = a.value.to_vector<float>(), y = b.value.to_vector<float>();
+  double worst = 0.0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    worst = std::max(worst, static_cast<double>(std::abs(x[i] - y[i])));
+  }
+  return worst;
+}
+
+TEST_CASE("rank1:l2 of moments that are rank one is dense state") {
+  for (const int64_t dim : {1, 7, 33}) {
+    CAPTURE(dim);
+    const Case size{30, dim, 0, 0};
+    Parameter factored("table", {size.rows, dim}), dense("table", {size.rows, dim});
+    Optimizer a(Adam{.learning_rate = 0.01f}, 1), b(Adam{.learning_rate = 0.01f}, 1);
+    a.add(factored, {RankOneL2{}, RankOneL2{}});
+    b.add(dense);
+    for (Step step : random_steps(size, 4)) {
+      // Rows are multiples of one: so are all sums of them, and their squares' too.
+      for (size_t e = 0; e < step.gradient.size(); ++e) {
+        const double multiple = step.gradient[e][0];
+        for (size_t c = 0; c < step.gradient[e].size(); ++c) {
+          step.gradient[e][c] = multiple * std::cos(static_cast<double>(3 * c + 1));
+        }
+      }
+      give_and_step(a, factored, step, size);
+      give_and_step(b, dense, step, size);
+    }
+    CHECK(largest_difference(factored, dense) < 1e-5);
+  }
+}
+
+// |matrix - left right^T| over |matrix|.
+double error_of(const Values& matrix, const Vector& left, const Vector& right) {
+  double difference = 0.0, whole = 0.0;
+  for (size_t r = 0; r < matrix.size(); ++r) {
+    for (size_t c = 0; c < right.size(); ++c) {
+      difference += std::pow(matrix[r][c] - left[r] * right[c], 2);
+      whole += std::pow(matrix[r][c], 2);
+    }
+  }
+  return std::sqrt(difference / whole);
+}
+
+double least_error(const Values& matrix) {
+  Vector left(matrix.size()), right(matrix[0].size(), 1.0);
+  for (int i = 0; i < 1000; ++i) {
+    const double length =
+        std::sqrt(std::inner_product(right.begin(), right.end(), right.begin(), 0.0));
+    for (double& x : right) x /= length;
+    for (size_t r = 0; r < matrix.size(); ++r) {
+      left[r] = std::inner_product(right.begin(), right.end(), matrix[r].begin(), 0.0);
+    }
+    if (i == 999) break;
+    std::fill(right.begin(), right.end(), 0.0);
+    for (size_t r = 0; r < matrix.size(); ++r) {
+      for (size_t c = 0; c < right.size(); ++c) right[c] += left[r] * matrix[r][c];
+    }
+  }
+  return error_of(matrix, left, right);
+}
+
+TEST_CASE("rank1:l2 of a stationary stream stays near to the best rank-one matrix") {
+  // Elements of scale s_i t_c with a part that is not rank one, in all rows and in half of them.
+  const Case size{50, 20, 0, 0};
+  const std::vector<float> none(static_cast<size_t>(size.rows * size.dim));
+  for (const bool first : {false, true}) {
+    CAPTURE(first);
+    Parameter parameter("table", {size.rows, size.dim});
+    Optimizer optimizer(Adam{.beta1 = 0.9f, .beta2 = 0.9f}, 1);
+    optimizer.add(parameter, {first ? MemorySpec{RankOneL2{}} : Dense{},
+                              first ? MemorySpec{Dense{}} : RankOneL2{}});
+    DenseReference exact(size);
+    std::mt19937 random(3);
+    std::normal_distribution<double> normal;
+    for (int t = 0; t < 40; ++t) {
+      Step step{false, {}, {}};
+      for (int64_t r = 0; r < size.rows; ++r) {
+        if (r % 2 != 0 && t % 2 != 0) continue;
+        step.items.push_back(r);
+        Vector& row = step.gradient.emplace_back();
+        for (int64_t c = 0; c < size.dim; ++c) {
+          const double scale = (1.0 + r % 7) * (1.0 + c % 3);
+          row.push_back(static_cast<float>(first ? scale + 4.0 * normal(random)
+                                                 : scale * (1.0 + 0.3 * normal(random))));
+        }
+      }
+      give_and_step(optimizer, parameter, step, size);
+      Values inputs = step.gradient;
+      for (Vector& row : inputs) {
+        for (double& g : row) g = first ? g : g * g;
+      }
+      exact.step(step.items, inputs, 0.9, 0.1, false);
+    }
+    const std::string moment = first ? "first" : "second";
+    const std::vector<float> left = state_of(optimizer, moment + ".left"),
+                             right = state_of(optimizer, moment + ".right");
+    const double least = least_error(exact.x);
+    const double error =
+        error_of(exact.x, {left.begin(), left.end()}, {right.begin(), right.end()});
+    CHECK(error >= least * 0.9999);
+    CHECK(error <= least * 1.01);
+  }
+}
+
+TEST_CASE("rank1:l2 keeps second moments and their factors from falling below 0") {
+  const Case size{40, 33, 0, 0};
+  Parameter parameter("table", {size.rows, size.dim});
+  Optimizer optimizer(Adam{}, 1);
+  optimizer.add(parameter, {Dense{}, RankOneL2{}});
+  for (uint32_t seed = 1; seed <= 5; ++seed) {
+    for (const Step& step : random_steps(size, seed)) {
+      give_and_step(optimizer, parameter, step, size);
+      for (const char* factor : {"second.left", "second.right"}) {
+        for (const float x : state_of(optimizer, factor)) REQUIRE(x >= 0.0f);
+      }
+    }
+  }
+  for (const float w : parameter.value.to_vector<float>()) CHECK(std::isfinite(w));
+}
+
+TEST_CASE("rank1:l2 of nothing, and of numbers whose products vanish") {
+  const Case size{3, 7, 0, 0};
+  Parameter parameter("table", {size.rows, size.dim});
+  Optimizer optimizer(Adam{.learning_rate = 0.01f, .beta2 = 0.9f}, 1);
+  optimizer.add(parameter, {RankOneL2{}, RankOneL2{}});
+  const auto step = [&](double g) {
+    give_and_step(optimizer, parameter, {true, {0, 1, 2}, Values(3, Vector(7, g))}, size);
+  };
+  const std::vector<float> start = state_of(optimizer, "first.right");
+  step(0.0);
+  CHECK(state_of(optimizer, "first.left") == std::vector<float>(3));
+  CHECK(state_of(optimizer, "second.left") == std::vector<float>(3));
+  CHECK(state_of(optimizer, "first.right") == start);
+  CHECK(parameter.value.to_vector<float>() == std::vector<float>(21));
+  step(1e-15);  // squares of 1e-30
+  for (const float left : state_of(optimizer, "second.left")) {
+    CHECK(left == doctest::Approx(0.1e-30 * std::sqrt(7.0)).epsilon(1e-4));
+  }
+  for (const float right : state_of(optimizer, "second.right")) {
+    CHECK(right == doctest::Approx(1.0 / std::sqrt(7.0)).epsilon(1e-4));
+  }
+  // All that there is leaves for another column.
+  Parameter other("table", {1, 2});
+  Optimizer plain(Momentum{.momentum = 0.0f}, 1);
+  plain.add(other, {RankOneL2{}, None{}});
+  for (const Vector& g : {Vector{1, 0}, Vector{0, 1}}) {
+    give_and_step(plain, other, {true, {0}, {g}}, {1, 2, 0, 0});
+    for (const float right : state_of(plain, "first.right")) CHECK(std::isfinite(right));
+  }
+  CHECK(state_of(plain, "first.left") == std::vector<float>(1));
 }
 
 // ---- SM3

@@ -366,6 +366,24 @@ void print_factors(Inputs& inputs) {
       print("FactoredState, minimum", least.row(ids[r]).next(c, matrix(r, c)));
     }
   }
+  const ProductElement by_column{ids, matrix, true, columns.data(), nullptr};
+  const ProductElement by_entry{ids, matrix, false, nullptr, values.data()};
+  const EntryProduct product{ids, rows.data(), values.data()};
+  const double squares = 0.7, more = 0.2;
+  std::vector<float> sums = values, turned(kRows);
+  for (int64_t c = 0; c < kCols; ++c) {
+    print("ProductElement", static_cast<float>(by_column.row(0)(c)));
+    print("ProductElement", static_cast<float>(by_entry.row(0)(c)));
+    CombineColumn{{&squares, &more, {&squares, &more}}, 0.1f, columns.data(), sums.data()}(c);
+    OverLength{{&squares}, sums.data(), nullptr}(c);
+    MultiplyBy{&more, sums.data()}(c);
+  }
+  for (int64_t r = 0; r < kRows; ++r) {
+    print("EntryProduct", static_cast<float>(product(r)));
+    AddToEntry{ids, rows.data(), 0.1f, values.data(), turned.data()}(r);
+  }
+  print("CombineColumn, OverLength, MultiplyBy", sums);
+  print("AddToEntry", turned);
   print("Largest", static_cast<float>(Largest::of(1.0, 2.0)));
   print("AddUp", static_cast<float>(AddUp::of(1.0, 2.0)));
   const float part = 0.3f, whole = 0.7f;

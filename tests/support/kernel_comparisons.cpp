@@ -498,6 +498,29 @@ void compare_factors(Device other) {
                                  0.1f, by_column.data<float>(), dim, shape.data<float>());
         add("sum_of_entries", totals);
         add("advance_columns over_mean", shape);
+        const Tensor products = vector(rows), sums = vector(dim);
+        kernels::row_products(exec, id_data, g, true, columns.data<float>(),
+                              products.data<float>());
+        kernels::column_products(exec, id_data, g, false, products.data<float>(),
+                                 sums.data<float>());
+        add("row_products", products);
+        add("column_products", sums);
+        const kernels::ScratchArray<double> squares(exec, 2, "squares");
+        kernels::sum_of_products(exec, id_data, rows, covers.data<float>(), products.data<float>(),
+                                 squares.data());
+        kernels::sum_of_products(exec, nullptr, dim, columns.data<float>(), columns.data<float>(),
+                                 squares.data() + 1);
+        const kernels::Length length{squares.data(), squares.data() + 1};
+        kernels::combine_columns(exec, {squares.data(), squares.data() + 1, length}, 0.5f,
+                                 columns.data<float>(), dim, sums.data<float>());
+        add("sum_of_products combine_columns", sums);
+        kernels::over_length(exec, length, dim, sums.data<float>());
+        kernels::multiply_by(exec, squares.data() + 1, dim, sums.data<float>());
+        add("over_length multiply_by", sums);
+        const Tensor added = vector(rows);
+        kernels::add_to_entries(exec, id_data, rows, covers.data<float>(), 0.5f,
+                                products.data<float>(), added.data<float>());
+        add("add_to_entries", added);
         const kernels::ColumnAxis axis{1, dim, 1};
         const Tensor largest = vector(dim);
         kernels::spread_minimum(exec, axis, columns.data<float>(), shape.data<float>());

@@ -227,12 +227,13 @@ void compare_geometries(Device other) {
 
 void compare_memories(Device other) {
   for (const int64_t dim : {1, 7, 33, 72, 300, 1028}) {
-    for (const char* second : {"rowwise", "rank1", "sm3", "sm3:1", "bf16", "int8"}) {
+    for (const char* second : {"rowwise", "rank1", "rank1:l2", "sm3", "sm3:1", "bf16", "int8"}) {
       compare_steps(other, {"dense", second, 30, dim});
       compare_steps(other, {"sketch:0.5,width=12,depth=1,reading=wiener", second, 30, dim});
     }
     for (const char* first : {"bf16", "int8"}) {
       compare_steps(other, {first, "rank1", 30, dim});
+      compare_steps(other, {"rank1:l2", first, 30, dim});
       compare_steps(other, {first, "sketch:0.5,width=9,depth=3,reading=mean_delta", 30, dim});
       compare_steps(other, {first, first, 30, dim});
     }
@@ -247,6 +248,7 @@ void compare_memories(Device other) {
     compare_steps(other, {memory, memory, 200, 33});
   }
   compare_steps(other, {"dense", "rank1", 1000, 16});
+  compare_steps(other, {"rank1:l2", "rank1:l2", 1000, 16});
   compare_steps(other, {"dense", "sm3", 1000, 16});
 }
 
