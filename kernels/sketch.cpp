@@ -25,6 +25,7 @@ SketchPlan sketch_plan(const Exec& exec, const RowHash& hash, int32_t depth, int
   if (hash.band_rows < 0 || (hash.band_rows > 0 && hash.band_rows > INT32_MAX)) {
     refuse(op, "bands of a table of {} rows, at most {}", hash.band_rows, INT32_MAX);
   }
+  if (hash.ranks != nullptr && hash.band_rows == 0) refuse(op, "an order of rows without bands");
   check_array(op, "own.slots", own.slots, own.count > 0 ? rows : 0);
   SketchPlan plan{rows, depth, buckets_a_depth, arrays.slots, {}};
   const ScratchArray<int32_t> buckets(exec, rows, "sketch.buckets", ScratchKind::indices);

@@ -36,7 +36,8 @@ struct OwnBuckets {
 };
 
 // Entry r of the step is table row ids[r], or r where ids is null; it lives in the bucket that
-// `hash` says, or in bucket width + own.slots[r]. The plan's width counts both.
+// `hash` says, whose ranks lie on the device, or in bucket width + own.slots[r]. The plan's width
+// counts both.
 SketchPlan sketch_plan(const Exec&, const RowHash& hash, int32_t depth, int64_t width,
                        const OwnBuckets& own, const int32_t* ids, int64_t rows,
                        SketchPlanArrays arrays);

@@ -59,18 +59,20 @@ SG_HD Slot sketch_slot(uint64_t seed, int depth_index, int64_t row, int64_t widt
   return (static_cast<Slot>(place) << unit_bits | rotated) | (sign << 31);
 }
 
-// How rows come to buckets: by a hash family, or in bands, where neighbouring rows of the table
-// share a bucket: those of like frequency, where ids go by falling count. Bands have signs of the
-// family, the same bucket in each depth, and fold as hashed buckets do.
+// How rows come to buckets: by a hash family, or in bands, where rows that are neighbours in an
+// order share a bucket: those of like frequency, where the order is by falling count. Bands have
+// signs of the family, the same bucket in each depth, and fold as hashed buckets do.
 struct RowHash {
   uint64_t seed = 0;
-  int64_t band_rows = 0;  // of the table, for bands; 0: hashed
+  int64_t band_rows = 0;           // of the table, for bands; 0: hashed
+  const int32_t* ranks = nullptr;  // [band_rows]: places of the rows in the order; null: the ids
 
   SG_HD Slot slot(int depth_index, int64_t row, int64_t width) const {
     if (band_rows == 0) return sketch_slot(seed, depth_index, row, width);
+    const int64_t place = ranks != nullptr && row >= 0 ? ranks[row] : row;
     const uint32_t sign =
-        philox_bits({seed, static_cast<uint64_t>(depth_index)}, static_cast<uint64_t>(row)) >> 31;
-    return static_cast<Slot>(row * width / band_rows) | (sign << 31);
+        philox_bits({seed, static_cast<uint64_t>(depth_index)}, static_cast<uint64_t>(place)) >> 31;
+    return static_cast<Slot>(place * width / band_rows) | (sign << 31);
   }
 };
 

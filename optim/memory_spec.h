@@ -49,8 +49,8 @@ struct None {};
 // row (one for each piece of the columns: kernels::sketch_pieces) would take half of the bytes.
 //
 // banded: neighbouring rows of the table share a bucket instead of random ones (kernels::RowHash);
-// for tables whose rows go by falling frequency. depth 0 is then 1, or 3 where the reading
-// is trusted.
+// for tables whose rows go by falling frequency, or have such an order in Moments::row_order, whose
+// 4 bytes a row come on top of `ratio`. depth 0 is then 1, or 3 where the reading is trusted.
 //
 // exact: the share of the bytes, without the floats that the reading keeps with rows, that goes to
 // exact state of the heaviest rows, chosen online (heavy_rows.h); the others live in the sketch. Of

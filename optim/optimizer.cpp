@@ -15,9 +15,67 @@ uint64_t hash_seed(uint64_t seed, const std::string& name) {
   return hash;
 }
 
+bool is_banded(const MemorySpec& spec) {
+  const auto* signed_sketch = std::get_if<CountSketch>(&spec);
+  const auto* unsigned_sketch = std::get_if<CountMin>(&spec);
+  return (signed_sketch != nullptr && signed_sketch->banded) ||
+         (unsigned_sketch != nullptr && unsigned_sketch->banded);
+}
+
+// The place of each row in the order; undefined where none is given.
+Tensor ranks_of(const Parameter& parameter, const Moments& moments) {
+  const std::vector<int32_t>& order = moments.row_order;
+  if (order.empty()) return {};
+  const std::string& name = parameter.name;
+  check(is_banded(moments.first) || is_banded(moments.second),
+        "[optimizer] row_order of {}: no memory of it is banded", name);
+  const int64_t rows = table_view(parameter.value).rows;
+  const auto count = static_cast<int64_t>(order.size());
+  check(count == rows, "[optimizer] row_order of {} has {} rows, the table has {}", name, count,
+        rows);
+  const std::string label = name + ".row_ranks";
+  const Purpose purpose{Category::optimizer_state, label};
+  const Tensor ranks = Tensor::empty({rows}, purpose, DType::int32);
+  int32_t* const rank = ranks.data<int32_t>();
+  std::fill_n(rank, rows, -1);
+  for (int64_t place = 0; place < rows; ++place) {
+    const int32_t row = order[static_cast<size_t>(place)];
+    check(row >= 0 && row < rows,
+          "[optimizer] row_order of {}: {} at place {} is none of the rows 0 to {}", name, row,
+          place, rows - 1);
+    check(rank[row] < 0, "[optimizer] row_order of {}: {} at place {} stands at place {} already",
+          name, row, place, rank[row]);
+    rank[row] = static_cast<int32_t>(place);
+  }
+  return ranks.to(parameter.value.device(), purpose);
+}
+
+std::string ranks_key(const Parameter& parameter) {
+  return "optimizer." + parameter.name + ".row_ranks";
+}
+
+void check_ranks(const StateDict& state, const std::string& key, const Tensor& ranks) {
+  const bool saved = state.tensors.contains(key);
+  check(saved == ranks.defined(), "[optimizer] {} of {}: {}, this optimizer has {}", key,
+        state.source, saved ? "an order of rows" : "no order of rows",
+        ranks.defined() ? "one" : "none");
+  if (!saved) return;
+  const Purpose purpose{Category::workspace, "row_ranks"};
+  const Tensor copy = Tensor::empty(ranks.shape(), purpose, DType::int32);
+  state.copy_to(key, copy);
+  const Tensor own = ranks.to(kCpu, purpose);
+  const int32_t* const theirs = copy.data<int32_t>();
+  const int32_t* const ours = own.data<int32_t>();
+  for (int64_t row = 0; row < ranks.numel(); ++row) {
+    check(theirs[row] == ours[row],
+          "[optimizer] {} of {}: row {} is at place {}, in this optimizer at {}", key, state.source,
+          row, theirs[row], ours[row]);
+  }
+}
+
 std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const MemorySpec& spec,
                                          const std::optional<kernels::Accumulate>& accumulate,
-                                         MomentRole role, uint64_t seed) {
+                                         MomentRole role, uint64_t seed, const Tensor& row_ranks) {
   const char* moment = role == MomentRole::first ? "first" : "second";
   if (!accumulate) {
     check(std::holds_alternative<Dense>(spec) || std::holds_alternative<None>(spec),
@@ -25,8 +83,10 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
           parameter.name);
     return nullptr;
   }
-  return make_memory(spec, memory_context(parameter.name + "." + moment, parameter.value, role,
-                                          *accumulate, hash_seed(seed, parameter.name)));
+  StateMemoryContext context = memory_context(parameter.name + "." + moment, parameter.value, role,
+                                              *accumulate, hash_seed(seed, parameter.name));
+  context.row_ranks = row_ranks;
+  return make_memory(spec, context);
 }
 
 }  // namespace
@@ -37,9 +97,12 @@ void Optimizer::add(Parameter& parameter, const Moments& moments) {
           parameter.name);
   }
   const RuleStep rule = rule_step(1);
+  const Tensor ranks = ranks_of(parameter, moments);
   slots_.push_back(
-      {&parameter, make_moment(parameter, moments.first, rule.first, MomentRole::first, seed_),
-       make_moment(parameter, moments.second, rule.second, MomentRole::second, seed_)});
+      {&parameter,
+       make_moment(parameter, moments.first, rule.first, MomentRole::first, seed_, ranks),
+       make_moment(parameter, moments.second, rule.second, MomentRole::second, seed_, ranks),
+       ranks});
 }
 
 void Optimizer::add(const std::vector<Parameter*>& parameters) {
@@ -129,6 +192,9 @@ std::vector<StateBytes> Optimizer::state_bytes() const {
         result.push_back({name + "." + part, tensor.bytes()});
       }
     });
+    if (slot.row_ranks.defined()) {
+      result.push_back({slot.parameter->name + ".row_ranks", slot.row_ranks.bytes()});
+    }
   }
   return result;
 }
@@ -142,11 +208,13 @@ void Optimizer::save(StateDict& state) const {
       for (const auto& [part, tensor] : memory.tensors()) state.tensors[prefix + part] = tensor;
       memory.save(state, prefix);
     });
+    if (slot.row_ranks.defined()) state.tensors[ranks_key(*slot.parameter)] = slot.row_ranks;
   }
 }
 
 void Optimizer::load(const StateDict& state) {
   for (Slot& slot : slots_) {
+    check_ranks(state, ranks_key(*slot.parameter), slot.row_ranks);
     for_each_memory(slot, [&](StateMemory& memory, const std::string& name) {
       memory.load(state, "optimizer." + name + ".");
     });

@@ -24,6 +24,9 @@ struct RuleStep {
 struct Moments {
   MemorySpec first = Dense{};
   MemorySpec second = Dense{};
+  // All rows of the table in the order of the bands of a banded sketch, as by falling frequency;
+  // empty: by id. State of 4 bytes a row, once a table ("row_ranks": the place of each row).
+  std::vector<int32_t> row_order = {};
 };
 
 struct StateBytes {
@@ -52,8 +55,8 @@ class Optimizer {
         seed_(seed),
         rule_([rule](int64_t step, float learning_rate) { return rule.at(step, learning_rate); }) {}
 
-  // Throws InvalidArgument if a memory does not fit the rule or the parameter, or a name stands
-  // twice.
+  // Throws InvalidArgument if a memory does not fit the rule or the parameter, a name stands twice,
+  // or an order of rows is given that no memory uses or that does not hold each row once.
   void add(Parameter& parameter, const Moments& moments);
   void add(Parameter& parameter) { add(parameter, default_moments_); }
   void add(const std::vector<Parameter*>& parameters);
@@ -79,7 +82,8 @@ class Optimizer {
   // Bytes of state, tensor by tensor.
   std::vector<StateBytes> state_bytes() const;
 
-  // State under "optimizer." names.
+  // State under "optimizer." names. load throws InvalidArgument where a checkpoint's sketches have
+  // another geometry or order of rows, DataError where something is missing.
   void save(StateDict&) const;
   void load(const StateDict&);
 
@@ -88,6 +92,7 @@ class Optimizer {
     Parameter* parameter;
     std::unique_ptr<StateMemory> first;   // null where the rule has no first moment
     std::unique_ptr<StateMemory> second;  // likewise
+    Tensor row_ranks;                     // of StateMemoryContext; mostly undefined
   };
   void step_parameter(Slot&, const RuleStep&);
 

@@ -88,6 +88,7 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
         "[sketch] reading linear of {} needs a decay above 0; without decay the moment needs no "
         "memory",
         name_);
+  if (geometry.hash.ranks != nullptr) row_ranks_ = context.row_ranks;
   dim_ = context.dim;
   device_ = context.device;
   cells_ = make_cells(geometry_);
@@ -239,10 +240,11 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
         "has depth {}, reading {}, bands of {}",
         name_, state.source, depth, reading, band_rows, geometry_.depth, to_string(reading_),
         geometry_.hash.band_rows);
-  const SketchGeometry saved{geometry_.depth,
-                             width,
-                             {state.unsigned_integer(prefix + "hash_seed"), band_rows},
-                             heavy_rows};
+  const SketchGeometry saved{
+      geometry_.depth,
+      width,
+      {state.unsigned_integer(prefix + "hash_seed"), band_rows, geometry_.hash.ranks},
+      heavy_rows};
   check(
       folds_to(saved, geometry_.width) || folds_to(geometry_, width),
       "[sketch] {}: {} holds a width of {}, this optimizer has {}, and neither folds to the other",
@@ -330,7 +332,11 @@ SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, 
   const bool bands = spec.banded && reading != Reading::trusted;
   const bool one = floats > 0 || bands || spec.exact > 0.0;
   const int32_t depth = spec.depth > 0 ? spec.depth : (one ? 1 : 3);
-  const kernels::RowHash hash{context.hash_seed, spec.banded ? context.rows : 0};
+  kernels::RowHash hash{context.hash_seed};
+  if (spec.banded) {
+    hash.band_rows = context.rows;
+    if (context.row_ranks.defined()) hash.ranks = context.row_ranks.data<int32_t>();
+  }
   check(reading != Reading::trusted || depth >= 2,
         "[sketch] reading trusted of {} compares depths: depth {} must be at least 2", context.name,
         depth);

@@ -73,6 +73,7 @@ class SketchMemory : public StateMemory {
   Device device_ = kCpu;
   Tensor cells_;      // [depth, buckets, dim]
   Tensor row_state_;  // [rows, row_floats]: powers (wiener) or scales (row_scaled)
+  Tensor row_ranks_;  // the table's, where they are used: geometry_.hash points to them
   std::optional<HeavyRows> heavy_;
   double cell_scale_ = 1.0;  // linear reading: true cells are cell_scale_ * cells_
   float decay_ = 1.0f;       // of the step that has begun

@@ -20,7 +20,7 @@ Tensor index_array(int64_t count, const char* name, Device device) {
 
 const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t depth,
                                           int64_t width, const kernels::OwnBuckets& own) {
-  Plan& entry = plans_[{hash.seed, hash.band_rows, depth, width, own.count}];
+  Plan& entry = plans_[{hash.seed, hash.band_rows, hash.ranks, depth, width, own.count}];
   if (entry.arrays.empty()) {
     const int64_t cells = depth * count();
     Tensor slots = index_array(cells, "sketch.slots", device_);

@@ -48,7 +48,7 @@ class StepRows {
   const int32_t* ids_;
   kernels::ConstMatrix gradient_;
   int64_t step_;
-  std::map<std::tuple<uint64_t, int64_t, int32_t, int64_t, int64_t>, Plan> plans_;
+  std::map<std::tuple<uint64_t, int64_t, const int32_t*, int32_t, int64_t, int64_t>, Plan> plans_;
 };
 
 // One auxiliary variable x of a table [rows, dim], of which a step advances the active rows:
@@ -94,6 +94,9 @@ struct StateMemoryContext {
   Device device = kCpu;
   // Of a tensor of more axes than two, those that its columns are; empty: [dim].
   Shape columns_shape = {};
+  // int32 [rows]: places of the rows in the order by which banded sketches take them; undefined:
+  // the ids. It is the table's, and counted in the bytes of none of its memories.
+  Tensor row_ranks = {};
 };
 
 // A parameter as a table [rows, dim]: a vector has one column, further axes are columns.
@@ -106,8 +109,8 @@ StateMemoryContext memory_context(const std::string& name, const Tensor& paramet
 // reading that is not for this role, no memory for what the rule must keep.
 std::unique_ptr<StateMemory> make_memory(const MemorySpec&, const StateMemoryContext&);
 
-// What such a memory would take, to the byte, without making it. Throws as make_memory does where
-// the size does not fit.
+// What such a memory would take, to the byte, without making it (row_ranks are not part of it).
+// Throws as make_memory does where the size does not fit.
 int64_t planned_bytes(const MemorySpec&, const StateMemoryContext&);
 
 }  // namespace sketchgrad

@@ -8,12 +8,26 @@ namespace sketchgrad::test {
 namespace {
 
 TEST_CASE("memories are read and written") {
-  for (const char* text :
-       {"dense", "none", "rowwise", "rank1", "rank1:l2", "sm3", "sm3:1", "bf16", "int8",
-        "sketch:0.2", "sketch:0.01,depth=1", "sketch:0.2,width=16",
-        "sketch:0.2,depth=2,width=16,reading=own_delta", "sketch:0.5,reading=requery,clean=0.5/125",
-        "sketch:0.2,clean=0/10", "banded:0.1", "banded:0.1,depth=2,reading=mean_delta",
-        "hybrid:0.1", "hybrid:0.1,exact=0.25", "banded:0.1,exact=0.5"}) {
+  for (const char* text : {"dense",
+                           "none",
+                           "rowwise",
+                           "rank1",
+                           "rank1:l2",
+                           "sm3",
+                           "sm3:1",
+                           "bf16",
+                           "int8",
+                           "sketch:0.2",
+                           "sketch:0.01,depth=1",
+                           "sketch:0.2,width=16",
+                           "sketch:0.2,depth=2,width=16,reading=own_delta",
+                           "sketch:0.5,reading=requery,clean=0.5/125",
+                           "sketch:0.2,clean=0/10",
+                           "banded:0.1",
+                           "banded:0.1,depth=2,reading=mean_delta",
+                           "hybrid:0.1",
+                           "hybrid:0.1,exact=0.25",
+                           "banded:0.1,exact=0.5"}) {
     CAPTURE(text);
     CHECK(to_string(parse_memory(text, MomentRole::second)) == text);
   }

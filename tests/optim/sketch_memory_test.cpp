@@ -4,6 +4,9 @@
 #include <tbb/global_control.h>
 
 #include <cstring>
+#include <numeric>
+#include <random>
+#include <tuple>
 
 #include "sketchgrad/tests/optim/memory_testing.h"
 
@@ -133,6 +136,192 @@ TEST_CASE("banded: neighbouring rows share a bucket, and a folded band is two") 
   CHECK_THROWS_WITH_AS(optimizer.load(state), doctest::Contains("bands of 0 rows"),
                        InvalidArgument);
 }
+
+// ---- Bands of a given order
+
+// Rows in an order without pattern: order[place] = row.
+std::vector<int32_t> shuffled_rows(int64_t rows) {
+  std::vector<int32_t> order(static_cast<size_t>(rows));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937(41));
+  return order;
+}
+
+std::vector<int32_t> inverse_of(const std::vector<int32_t>& order) {
+  std::vector<int32_t> ranks(order.size());
+  for (size_t place = 0; place < order.size(); ++place) {
+    ranks[static_cast<size_t>(order[place])] = static_cast<int32_t>(place);
+  }
+  return ranks;
+}
+
+TEST_CASE("bands of an order: neighbours in it share a bucket") {
+  const std::vector<int32_t> order = shuffled_rows(1000);
+  const std::vector<int32_t> ranks = inverse_of(order);
+  std::vector<int32_t> by_id(1000);
+  std::iota(by_id.begin(), by_id.end(), 0);
+  const kernels::RowHash plain{7, 1000}, same{7, 1000, by_id.data()}, hash{7, 1000, ranks.data()};
+  for (int depth = 0; depth < 2; ++depth) {
+    for (int64_t place = 0; place < 1000; ++place) {
+      const int32_t row = order[static_cast<size_t>(place)];
+      CHECK(same.slot(depth, place, 10) == plain.slot(depth, place, 10));
+      CHECK(kernels::slot_bucket(hash.slot(depth, row, 10)) == place / 100);
+      CHECK(kernels::slot_bucket(hash.slot(depth, row, 20)) / 2 == place / 100);
+    }
+  }
+  // The plans of a step tell orders apart.
+  const std::vector<float> gradient(1000);
+  StepRows rows(exec_on(kCpu), kCpu, nullptr, kernels::contiguous(gradient.data(), 1000, 1), 1);
+  CHECK(rows.plan(plain, 1, 10, {}).slots != rows.plan(hash, 1, 10, {}).slots);
+  CHECK(rows.plan(hash, 1, 10, {}).slots == rows.plan(hash, 1, 10, {}).slots);
+  CHECK(rows.plan(hash, 1, 10).slots[order[999]] == hash.slot(0, order[999], 10));
+}
+
+Moments ordered_moments(std::vector<int32_t> order) {
+  return {CountSketch{.width = 6, .banded = true}, CountMin{.width = 6, .banded = true},
+          std::move(order)};
+}
+
+TEST_CASE("a table with an order of rows is the one whose rows have that order") {
+  for (const int64_t dim : {1, 7, 33}) {
+    CAPTURE(dim);
+    const Case size{40, dim, 0, 0};
+    const std::vector<int32_t> order = shuffled_rows(size.rows);
+    const std::vector<int32_t> ranks = inverse_of(order);
+    Parameter ordered("table", {size.rows, dim}), sorted("table", {size.rows, dim});
+    Optimizer a(Adam{.learning_rate = 0.01f}, 3), b(Adam{.learning_rate = 0.01f}, 3);
+    a.add(ordered, ordered_moments(order));
+    b.add(sorted, ordered_moments({}));
+    const std::vector<Step> steps = random_steps(size, 5);
+    for (size_t t = 0; t < steps.size(); ++t) {
+      Step moved = steps[t];
+      std::vector<std::pair<int64_t, std::vector<double>>> rows;
+      for (size_t e = 0; e < moved.items.size(); ++e) {
+        rows.emplace_back(ranks[static_cast<size_t>(moved.items[e])], moved.gradient[e]);
+      }
+      std::sort(rows.begin(), rows.end());
+      for (size_t e = 0; e < rows.size(); ++e) {
+        std::tie(moved.items[e], moved.gradient[e]) = rows[e];
+      }
+      give_gradient(ordered, steps[t], size);
+      give_gradient(sorted, moved, size);
+      for (Optimizer* optimizer : {&a, &b}) {
+        optimizer->step();
+        optimizer->clear_gradients();
+        if (t == 2) CHECK(optimizer->fold() == 2 * 3 * dim * 4);
+      }
+    }
+    const std::vector<float> x = ordered.value.to_vector<float>();
+    const std::vector<float> y = sorted.value.to_vector<float>();
+    for (int64_t row = 0; row < size.rows; ++row) {
+      for (int64_t c = 0; c < dim; ++c) {
+        const float moved = y[static_cast<size_t>(ranks[static_cast<size_t>(row)] * dim + c)];
+        CHECK(x[static_cast<size_t>(row * dim + c)] == doctest::Approx(moved).epsilon(1e-3));
+      }
+    }
+  }
+}
+
+TEST_CASE("an order of rows: by id it changes nothing, and it takes 4 bytes a row, once") {
+  const Case size{40, 7, 0, 0};
+  std::vector<int32_t> by_id(40);
+  std::iota(by_id.begin(), by_id.end(), 0);
+  Parameter ordered("table", {size.rows, size.dim}), plain("table", {size.rows, size.dim});
+  Optimizer a(Adam{}, 3), b(Adam{}, 3);
+  b.add(plain, ordered_moments({}));
+  a.add(ordered, ordered_moments(by_id));
+  int64_t with = 0, without = 0;
+  for (const StateBytes& entry : a.state_bytes()) with += entry.bytes;
+  for (const StateBytes& entry : b.state_bytes()) without += entry.bytes;
+  CHECK(a.state_bytes().back().name == "table.row_ranks");
+  CHECK(a.state_bytes().back().bytes == 160);
+  CHECK(with == without + 160);
+  StateMemoryContext context{
+      "table.second", MomentRole::second, {0.9f, 0.1f, true}, 40, 7, 5, kCpu};
+  context.row_ranks = Tensor::from(by_id, {40}, {Category::optimizer_state, "row_ranks"});
+  const MemorySpec spec = ordered_moments({}).second;
+  CHECK(make_memory(spec, context)->bytes() == planned_bytes(spec, context));
+  for (const Step& step : random_steps(size, 5)) {
+    for (auto [optimizer, parameter] : {std::pair{&a, &ordered}, std::pair{&b, &plain}}) {
+      give_gradient(*parameter, step, size);
+      optimizer->step();
+      optimizer->clear_gradients();
+    }
+  }
+  CHECK(ordered.value.to_vector<float>() == plain.value.to_vector<float>());
+}
+
+TEST_CASE("an order of rows is saved, and another one is refused") {
+  const Case size{40, 7, 0, 0};
+  const std::vector<Step> steps = random_steps(size, 5);
+  const std::vector<int32_t> order = shuffled_rows(size.rows);
+  const auto step = [&](Optimizer& optimizer, Parameter& parameter, size_t t) {
+    give_gradient(parameter, steps[t], size);
+    optimizer.step();
+    optimizer.clear_gradients();
+  };
+  Parameter whole("table", {size.rows, size.dim}), resumed("table", {size.rows, size.dim});
+  Optimizer a(Adam{}, 3), b(Adam{}, 99);
+  a.add(whole, ordered_moments(order));
+  b.add(resumed, ordered_moments(order));
+  step(a, whole, 0);
+  StateDict state;
+  a.save(state);
+  for (auto& [name, tensor] : state.tensors) tensor = tensor.clone({Category::data, "saved"});
+  resumed.value.copy_from(whole.value);
+  b.load(state);
+  for (const size_t t : {2u, 4u}) {
+    step(a, whole, t);
+    step(b, resumed, t);
+  }
+  CHECK(whole.value.to_vector<float>() == resumed.value.to_vector<float>());
+
+  std::vector<int32_t> exchanged = order;
+  std::swap(exchanged[3], exchanged[20]);
+  Parameter other("table", {size.rows, size.dim}), unordered("table", {size.rows, size.dim});
+  Optimizer c(Adam{}, 3), d(Adam{}, 3);
+  c.add(other, ordered_moments(exchanged));
+  d.add(unordered, ordered_moments({}));
+  const int32_t first = std::min(order[3], order[20]);
+  const int place = order[3] == first ? 3 : 20;
+  CHECK_THROWS_WITH_AS(
+      c.load(state),
+      fmt::format("[optimizer] optimizer.table.row_ranks of checkpoint: row {} is at place {}, in "
+                  "this optimizer at {}",
+                  first, place, 23 - place)
+          .c_str(),
+      InvalidArgument);
+  CHECK_THROWS_WITH_AS(d.load(state),
+                       doctest::Contains("an order of rows, this optimizer has none"),
+                       InvalidArgument);
+  StateDict without;
+  d.save(without);
+  CHECK_THROWS_WITH_AS(a.load(without),
+                       doctest::Contains("no order of rows, this optimizer has one"),
+                       InvalidArgument);
+}
+
+TEST_CASE("orders that cannot be are refused with a reason") {
+  Parameter parameter("table", {4, 3});
+  Optimizer optimizer(Adam{}, 1);
+  const auto fails = [&](const Moments& moments, const char* reason) {
+    CHECK_THROWS_WITH_AS(optimizer.add(parameter, moments), doctest::Contains(reason),
+                         InvalidArgument);
+  };
+  const MemorySpec banded = CountMin{.width = 2, .banded = true};
+  fails({Dense{}, CountMin{.width = 2}, {0, 1, 2, 3}}, "no memory of it is banded");
+  fails({Dense{}, banded, {0, 1, 2}}, "has 3 rows, the table has 4");
+  fails({Dense{}, banded, {0, 1, 4, 3}}, "4 at place 2 is none of the rows 0 to 3");
+  fails({Dense{}, banded, {0, -1, 2, 3}}, "-1 at place 1 is none");
+  fails({Dense{}, banded, {3, 1, 2, 1}}, "1 at place 3 stands at place 1 already");
+  CHECK_NOTHROW(optimizer.add(parameter, {Dense{}, banded, {3, 1, 2, 0}}));
+  const kernels::RowHash ranks_without_bands{1, 0, std::vector<int32_t>{0}.data()};
+  CHECK_THROWS_WITH_AS(
+      kernels::sketch_plan(exec_on(kCpu), ranks_without_bands, 1, 2, nullptr, 0, {}),
+      doctest::Contains("without bands"), InvalidArgument);
+}
+
+// ---- Folding
 
 // A table that steps by sketches of these widths, folded after some of the steps.
 struct Folding {

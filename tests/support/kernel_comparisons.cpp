@@ -957,7 +957,7 @@ void compare_hashes(Device other) {
 void compare_sketch_plans(Device other) {
   constexpr uint64_t kSeed = 77;
   for (const int64_t rows : {0, 1, 33, 3000}) {
-    for (const int32_t depth : {1, 3}) {
+    for (const int32_t depth : {1, 2, 3}) {
       for (const int64_t width : {1, 9, 1024, 2005}) {
         for (const bool with_ids : {false, true}) {
           CAPTURE(rows);
@@ -965,6 +965,8 @@ void compare_sketch_plans(Device other) {
           CAPTURE(width);
           CAPTURE(with_ids);
           const std::vector<int32_t> ids = Draw(14).ids(rows, 2 * rows);
+          std::vector<int32_t> ranks;  // bands from the last row to the first
+          for (int64_t r = 2 * rows - 1; r >= 0; --r) ranks.push_back(static_cast<int32_t>(r));
           compare_with_cpu(other, [&](Device device) {
             const auto unset = [&](int64_t count) {
               return on(device, std::vector<int32_t>(static_cast<size_t>(count), -99));
@@ -972,8 +974,13 @@ void compare_sketch_plans(Device other) {
             const Tensor id_tensor = on(device, ids), slots = unset(depth * rows),
                          keys = unset(depth * rows), order = unset(depth * rows),
                          begin = unset(depth * (rows + 1));
+            const Tensor rank_tensor = on(device, ranks);
+            const bool bands = depth == 2 && rows > 0;
+            const kernels::RowHash hash =
+                bands ? kernels::RowHash{kSeed, 2 * rows, rank_tensor.data<int32_t>()}
+                      : kernels::RowHash{kSeed};
             const kernels::SketchPlan plan = kernels::sketch_plan(
-                exec_on(device), kernels::RowHash{kSeed}, depth, width, {},
+                exec_on(device), hash, depth, width, {},
                 with_ids ? id_tensor.data<int32_t>() : nullptr, rows,
                 {static_cast<kernels::Slot*>(slots.raw()), keys.data<int32_t>(),
                  order.data<int32_t>(), begin.data<int32_t>()});
