@@ -18,8 +18,7 @@ double length(const Tensor& table, int64_t begin, int64_t end) {
 }
 
 StateError error_of(const Tensor& difference, const Tensor& exact, int64_t begin, int64_t end) {
-  const double absolute = length(difference, begin, end), whole = length(exact, begin, end);
-  return {absolute, absolute == 0 ? 0.0 : absolute / whole};
+  return StateError::of(length(difference, begin, end), length(exact, begin, end));
 }
 
 const std::optional<kernels::Accumulate>& accumulate_of(const RuleStep& rule, MomentRole role) {

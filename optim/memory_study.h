@@ -15,6 +15,11 @@ namespace sketchgrad {
 struct StateError {
   double absolute = 0;
   double relative = 0;
+
+  // difference = |x' - x|, exact = |x|.
+  static StateError of(double difference, double exact) {
+    return {difference, difference == 0 ? 0.0 : difference / exact};
+  }
 };
 
 struct MemoryErrors {

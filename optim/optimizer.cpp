@@ -115,6 +115,14 @@ std::vector<Parameter*> Optimizer::parameters() const {
   return result;
 }
 
+const StateMemory* Optimizer::memory(const Parameter& parameter, MomentRole role) const {
+  for (const Slot& slot : slots_) {
+    if (slot.parameter != &parameter) continue;
+    return role == MomentRole::first ? slot.first.get() : slot.second.get();
+  }
+  return nullptr;
+}
+
 void Optimizer::step() {
   ++steps_;
   const RuleStep rule = rule_step(steps_);

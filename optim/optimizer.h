@@ -71,6 +71,9 @@ class Optimizer {
   RuleStep rule_step(int64_t step) const { return rule_(step, learning_rate_); }
   std::vector<Parameter*> parameters() const;
   const Moments& default_moments() const { return default_moments_; }
+  // What holds a moment of a parameter, for those who watch it; null where the rule has no such
+  // moment or the parameter was not added. It stays where it is as long as the optimizer lives.
+  const StateMemory* memory(const Parameter& parameter, MomentRole role) const;
 
   // Between steps: folds the sketches that have an even number of buckets to half of them
   // (StateMemory::fold), so that training can go on in less memory. The bytes that this frees; 0

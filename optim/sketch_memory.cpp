@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "sketchgrad/kernels/elementwise.h"
+#include "sketchgrad/kernels/rows.h"
 
 namespace sketchgrad {
 
@@ -176,6 +177,31 @@ kernels::SketchStep SketchMemory::choices(const kernels::Accumulate& accumulate,
       break;  // resolved in the constructor
   }
   return step;
+}
+
+void SketchMemory::read(const int32_t* ids, kernels::Matrix values) const {
+  const int64_t count = values.rows;
+  const kernels::Exec exec = cells_.exec();
+  const Tensor gradient = Tensor::zeros({count, dim_}, {Category::workspace, "sketch.gradient"},
+                                        DType::float32, device_);
+  StepRows rows(exec, device_, ids, kernels::contiguous(gradient.data<float>(), count, dim_),
+                /*step=*/1);
+  // What is kept with rows is copied: the step below numbers its rows from 0.
+  Tensor row_state;
+  kernels::Matrix state;
+  if (row_state_.defined()) {
+    const int64_t floats = row_state_.size(1);
+    row_state = Tensor::empty({count, floats}, {Category::workspace, "sketch.row_state"},
+                              DType::float32, device_);
+    state = kernels::contiguous(row_state.data<float>(), count, floats);
+    kernels::gather_rows(exec, row_state_.matrix(), ids, /*padding_id=*/-1, state);
+  }
+  const kernels::Accumulate nothing{1.0f, 0.0f, role_ == MomentRole::second};
+  const kernels::SketchState access{view(cells_, geometry_),
+                                    &rows.plan(geometry_.hash, geometry_.depth, geometry_.width),
+                                    choices(nothing, rows.step()), state};
+  kernels::update_rows(exec, kernels::MomentumRule{-1.0f, 0.0f, 1.0f}, access, kernels::NoState{},
+                       nullptr, rows.gradient(), values);
 }
 
 void SketchMemory::end(StepRows& rows) {

@@ -55,6 +55,12 @@ class SketchMemory : public StateMemory {
 
   const SketchGeometry& geometry() const { return geometry_; }
 
+  // values(r, :) += what a rule would read of table row ids[r], before a step's decay and input:
+  // a step of these rows alone that advances nothing. The memory stays as it is, bit for bit (where
+  // it is finite; a cell of -0 may become 0). ids [values.rows], strictly increasing, lies where
+  // the memory does; values [K, dim]. Workspace: K (dim + row_floats) floats, and that of a step.
+  void read(const int32_t* ids, kernels::Matrix values) const;
+
  protected:
   void scale_estimates(StepRows&, float factor);
   SketchMemory(const StateMemoryContext&, SketchGeometry, Reading, int64_t row_floats);
