@@ -185,6 +185,14 @@ void add_file_options(CLI::App& command, RunOptions& options) {
   command.add_option("--log-every", options.log_every, "steps between lines of --metrics")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command
+      .add_option(
+          "--telemetry-rows", options.telemetry_rows,
+          "rows of each table with a sketch, drawn among those that were ever active, whose "
+          "exact state is kept beside, so that lines of --metrics and the report tell the "
+          "sketches' relative l2 error over them; 0: none")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
 }
 
 }  // namespace

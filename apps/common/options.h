@@ -41,6 +41,7 @@ struct RunOptions {
   int64_t checkpoint_every = 0;  // steps; 0: only after validations
   int64_t eval_every = 0;        // steps; 0: epochs
   int64_t log_every = 50;        // steps
+  int64_t telemetry_rows = 0;    // of each table with a sketch; 0: none
 };
 
 void add_options(CLI::App& command, OptimizerOptions& options);

@@ -87,6 +87,9 @@ Trainer::Trainer(TrainingTask& task, Optimizer& optimizer, Schedule& schedule,
         options.total_steps);
   check(options.read_every >= 1, "[train] results read every {} steps, it must be at least 1",
         options.read_every);
+  if (options.telemetry_rows > 0) {
+    telemetry_.emplace(optimizer, options.telemetry_rows, options.telemetry_seed);
+  }
   const auto results = [&](const char* name) {
     return Tensor::zeros({options.read_every}, {Category::workspace, name}, DType::float32,
                          options.device);
@@ -167,6 +170,8 @@ void Trainer::attempt_step() {
     watch.lap(seconds.forward_backward);
     clip();
     watch.lap(seconds.clip);
+    // The last that a step can be begun anew after: where it fails, it has changed nothing.
+    if (telemetry_) telemetry_->step();
     step_state_ = StepState::updating;
     update();
     finish_step(examples);
@@ -269,7 +274,17 @@ json Trainer::end_interval() {
                 {"examples", figures_.examples},
                 {"seconds", figures_.seconds.total()},
                 {"peak_bytes", allocator(options_.device).peak().total}});
+  if (telemetry_) entry["sketch_error"] = sketch_errors();
   return entry;
+}
+
+json Trainer::sketch_errors() const {
+  if (!telemetry_) return nullptr;
+  json errors = json::object();
+  for (const SketchError& entry : telemetry_->errors()) {
+    errors[entry.moment] = entry.error.relative;
+  }
+  return errors;
 }
 
 void Trainer::write_interval() {
@@ -345,6 +360,7 @@ void Trainer::save(const std::string& file) const {
   StateDict state;
   save_parameters(task_.model(), state);
   optimizer_.save(state);
+  if (telemetry_) telemetry_->save(state);
   schedule_.save(state);
   task_.save(state);
   const json figures = {{"steps", figures_.steps},
@@ -366,6 +382,7 @@ void Trainer::load(const StateDict& state) {
   task_.load(state);
   load_parameters(state, task_.model());
   optimizer_.load(state);
+  if (telemetry_) telemetry_->load(state);
   schedule_.load(state);
   try {
     const json figures = json::parse(state.text(kFiguresKey));

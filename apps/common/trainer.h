@@ -14,6 +14,7 @@
 #include "sketchgrad/framework/tape.h"
 #include "sketchgrad/optim/optimizer.h"
 #include "sketchgrad/optim/schedule.h"
+#include "sketchgrad/optim/sketch_telemetry.h"
 
 namespace sketchgrad::apps {
 
@@ -98,6 +99,9 @@ struct TrainerOptions {
   // Where a step runs out of memory before it has changed anything, sketches are folded to half
   // (Optimizer::fold) and the step is begun anew, as long as there is something to fold.
   bool fold_on_oom = false;
+  // Rows of the reservoirs that tell the sketches' error (SketchTelemetry); 0: none.
+  int64_t telemetry_rows = 0;
+  uint64_t telemetry_seed = 0;
   Device device = kCpu;  // of the model
   // When the program began: what was done before training counts as wall time, too.
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
@@ -108,11 +112,12 @@ struct TrainerOptions {
 class Trainer {
  public:
   // All references must outlive it; `folder` may be null. The optimizer holds the model's
-  // parameters.
+  // parameters. Throws InvalidArgument where telemetry is wanted and nothing lies in a sketch.
   Trainer(TrainingTask& task, Optimizer& optimizer, Schedule& schedule,
           const TrainerOptions& options, MetricsLog& metrics, const CheckpointFolder* folder);
 
-  // Goes on from a checkpoint. Throws DataError if it is none of this model and optimizer.
+  // Goes on from a checkpoint. Throws DataError if it is none of this model and optimizer, and
+  // InvalidArgument if it lacks what telemetry is to go on from.
   void load(const StateDict& state);
   // Trains to the last step. False where SIGINT or SIGTERM ended it; then the checkpoint is
   // written. Throws NumericError naming the step where the loss or a gradient is not finite. The
@@ -123,6 +128,9 @@ class Trainer {
   const TrainingFigures& figures() const { return figures_; }
   // What the run was to have that wrote the loaded checkpoint; 0 without one.
   int64_t loaded_total_steps() const { return loaded_total_steps_; }
+  // Relative errors of the sketches now, by moment ("embedding.weight.first"); null without
+  // telemetry, and of a moment where the exact state is 0.
+  nlohmann::json sketch_errors() const;
   // Wall time of the whole run: of this process, and of the one before up to its checkpoint, which
   // counts the ones before that.
   double elapsed_seconds() const;
@@ -162,6 +170,7 @@ class Trainer {
   TrainerOptions options_;
   MetricsLog& metrics_;
   const CheckpointFolder* folder_;
+  std::optional<SketchTelemetry> telemetry_;
   TrainingFigures figures_;
   double last_loss_ = 0;
   double last_norm_ = 0;

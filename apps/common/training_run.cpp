@@ -69,6 +69,8 @@ TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double lear
           // On the CPU nothing is waited for.
           .read_every = device == kCpu ? 1 : std::min(run.log_every, kReadEvery),
           .fold_on_oom = run.on_oom == "fold",
+          .telemetry_rows = run.telemetry_rows,
+          .telemetry_seed = run.seed,
           .device = device,
           .start = start};
 }
@@ -129,6 +131,11 @@ json state_report(const Optimizer& optimizer) {
   json state = json::object();
   for (const StateBytes& entry : optimizer.state_bytes()) state[entry.name] = entry.bytes;
   return {{"optimizer_state_bytes", state}};
+}
+
+json telemetry_report(const Trainer& trainer, const RunOptions& run) {
+  if (run.telemetry_rows == 0) return json::object();
+  return {{"telemetry_rows", run.telemetry_rows}, {"sketch_error", trainer.sketch_errors()}};
 }
 
 json memory_report(const Optimizer& optimizer, Device device) {

@@ -47,7 +47,9 @@ nlohmann::json training_report(const TrainingFigures& figures, int64_t steps_per
 nlohmann::json peak_report(Device device);
 // "optimizer_state_bytes", by name.
 nlohmann::json state_report(const Optimizer& optimizer);
-// Both.
+// "telemetry_rows" and "sketch_error"; nothing without telemetry.
+nlohmann::json telemetry_report(const Trainer& trainer, const RunOptions& run);
+// peak_report and state_report.
 nlohmann::json memory_report(const Optimizer& optimizer, Device device);
 void print_memory_table(Device device);
 

@@ -205,6 +205,7 @@ TrainOutcome train(TrainSettings settings) {
         return json{{"perplexity", perplexity(loss)}};
       }));
   report.update(memory_report(optimizer, device));
+  report.update(telemetry_report(trainer, settings.run));
   report.update(score_report(*scores, trainer.figures()));
   report["seconds"] = trainer.elapsed_seconds();
   if (!settings.run.report.empty()) write_json(settings.run.report, report);

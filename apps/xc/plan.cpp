@@ -14,6 +14,7 @@
 #include "sketchgrad/layers/multi_label_output.h"
 #include "sketchgrad/layers/softmax_chunks.h"
 #include "sketchgrad/optim/sketch_memory.h"
+#include "sketchgrad/optim/sketch_telemetry.h"
 
 namespace sketchgrad::apps::xc {
 
@@ -72,6 +73,7 @@ class Planner {
     base_.optimizer_state = networks_ * (state_bytes(input_) + state_bytes({model.hidden, 1})) +
                             heads_ * (state_bytes(output_) + state_bytes({outputs_, 1}));
     base_.index = standing_index();
+    telemetry_ = networks_ * telemetry_bytes(input_) + heads_ * telemetry_bytes(output_);
     // The alias table of a sampler by counts.
     if (model.model == "sampled" && model.softmax.sampler == "unigram") {
       base_.data = 3 * model.classes * kInt;
@@ -95,6 +97,7 @@ class Planner {
   // Of a model that is read from a file, with room for a parameter beside it.
   PlannedMemory ranking_alone() {
     base_.optimizer_state = 0;
+    telemetry_ = 0;
     PlannedMemory reading = base_;
     reading.parameter += std::max(input_.bytes(), output_.bytes());
     offer(reading, "reading the joined model");
@@ -114,6 +117,7 @@ class Planner {
 
   void offer(PlannedMemory moment, const char* name) {
     moment.moment = name;
+    moment.workspace += telemetry_;
     if (moment.total() > largest_.total()) largest_ = std::move(moment);
   }
 
@@ -148,6 +152,16 @@ class Planner {
   }
   int64_t state_bytes(const Table& table) const {
     return moment_of(table, MomentRole::first).bytes + moment_of(table, MomentRole::second).bytes;
+  }
+
+  int64_t telemetry_bytes(const Table& table) const {
+    if (settings_.run.telemetry_rows == 0) return 0;
+    int64_t moments = 0;
+    for (const MomentRole role : {MomentRole::first, MomentRole::second}) {
+      if (moment_of(table, role).sketch) ++moments;
+    }
+    return SketchTelemetry::planned_bytes(settings_.run.telemetry_rows, table.rows, table.dim,
+                                          moments);
   }
 
   // Rows of an output that a step touches.
@@ -254,6 +268,12 @@ class Planner {
       PlannedMemory moment = step_;
       moment.gradient = output_gradients() + input_gradients(networks_);
       moment.index += feature_ids_ + (draws_classes() ? touched_outputs() * kInt : 0);
+      if (telemetry_bytes(table) > 0) {
+        PlannedMemory before = moment;
+        before.workspace +=
+            2 * std::min(settings_.run.telemetry_rows, table.rows) * table.dim * kFloat;
+        offer(std::move(before), "step of the telemetry");
+      }
       add_sketch_step(table, active, moment);
       offer(moment, "step of the optimizer");
     }
@@ -358,8 +378,9 @@ class Planner {
   int64_t outputs_;  // classes of one output layer
   Table input_;
   Table output_;
-  PlannedMemory base_;  // what is always there
-  PlannedMemory step_;  // and the batch of a step
+  PlannedMemory base_;     // what is always there
+  int64_t telemetry_ = 0;  // likewise, of workspace and a little index
+  PlannedMemory step_;     // and the batch of a step
   int64_t feature_ids_ = 0;
   int64_t transpose_ = 0;
   PlannedMemory largest_;

@@ -136,6 +136,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
       });
   for (json& loss : report["train_loss_by_epoch"]) loss = task.one_loss(loss.get<double>());
   report.update(state_report(optimizer));
+  report.update(telemetry_report(trainer, files));
   report["seconds"] = trainer.elapsed_seconds();
   if (!use(model)) return std::nullopt;
   return report;

@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/corpus.h"
@@ -123,6 +125,78 @@ TEST_CASE("lm train: a resumed run goes on bit for bit") {
     }
     CHECK(figures_without_times(whole) == figures_without_times(parts));
   }
+}
+
+// The lines of training steps, without times and peaks.
+std::vector<nlohmann::json> train_lines(const std::string& path) {
+  std::vector<nlohmann::json> lines;
+  std::istringstream file(read_whole(path));
+  for (std::string line; std::getline(file, line);) {
+    nlohmann::json entry = nlohmann::json::parse(line);
+    if (entry["event"] != "train") continue;
+    for (const char* key : {"seconds", "peak_bytes"}) entry.erase(key);
+    lines.push_back(std::move(entry));
+  }
+  return lines;
+}
+
+TEST_CASE("lm train: telemetry tells the sketches' error, for any threads and after a break") {
+  Fixture fixture;
+  use_sketches(fixture.settings);
+  const auto run = [&](const std::string& name, const auto& change) {
+    TrainSettings settings = fixture.settings;
+    settings.run.telemetry_rows = 20;
+    settings.run.checkpoint = fixture.folder / name;
+    settings.run.metrics = fixture.folder / (name + ".jsonl");
+    change(settings);
+    complete(settings);
+    TrainOutcome outcome = train(settings);
+    CHECK(outcome.finished);
+    return outcome.report;
+  };
+  const auto latest = [&](const std::string& name) {
+    return load_safetensors(CheckpointFolder(fixture.folder / name).latest());
+  };
+  const nlohmann::json report = run("whole", [](TrainSettings&) {});
+  const std::vector<nlohmann::json> lines = train_lines(fixture.folder / "whole.jsonl");
+  CHECK(lines.size() == 4);
+  for (const nlohmann::json& line : lines) {
+    REQUIRE(line["sketch_error"].size() == 4);
+    for (const char* moment : {"embedding.weight.first", "embedding.weight.second",
+                               "softmax.weight.first", "softmax.weight.second"}) {
+      CAPTURE(moment);
+      CHECK(line["sketch_error"][moment].get<double>() > 0);
+    }
+  }
+  CHECK(report["telemetry_rows"] == 20);
+  CHECK(report["sketch_error"].size() == 4);
+  CHECK(report["sketch_error"] != lines.back()["sketch_error"]);  // two steps later
+
+  run("threads", [](TrainSettings& settings) { settings.run.compute.threads = 2; });
+  CHECK(train_lines(fixture.folder / "threads.jsonl") == lines);
+  run("parts", [](TrainSettings& settings) { settings.steps = 7; });
+  const auto resume = [](TrainSettings& settings) { settings.run.resume = true; };
+  CHECK(run("parts", resume)["sketch_error"] == report["sketch_error"]);
+  CHECK(train_lines(fixture.folder / "parts.jsonl") == lines);
+  CHECK(same_bits(latest("parts"), latest("whole")));
+
+  // The training is the same without, and a run can go on without; not the other way round.
+  run("parts", [](TrainSettings& settings) {
+    settings.run.resume = true;
+    settings.run.telemetry_rows = 0;
+  });
+  const nlohmann::json plain =
+      run("plain", [](TrainSettings& settings) { settings.run.telemetry_rows = 0; });
+  CHECK_FALSE(plain.contains("sketch_error"));
+  CHECK_FALSE(train_lines(fixture.folder / "plain.jsonl").front().contains("sketch_error"));
+  CHECK(plain["valid_loss"] == report["valid_loss"]);
+  CHECK(plain["optimizer_state_bytes"] == report["optimizer_state_bytes"]);
+  CHECK_THROWS_WITH_AS(run("plain", resume), doctest::Contains("no reservoirs"), InvalidArgument);
+  CHECK_THROWS_WITH_AS(run("dense",
+                           [](TrainSettings& settings) {
+                             settings.optimizer.moment1 = settings.optimizer.moment2 = "dense";
+                           }),
+                       doctest::Contains("lies in a sketch"), InvalidArgument);
 }
 
 TEST_CASE("lm train: resuming with other settings is refused") {

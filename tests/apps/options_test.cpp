@@ -118,6 +118,14 @@ TEST_CASE("config: settings from files, flags win") {
   CHECK(parsed({"--config", file, "--config", second}).model.hidden == 13);
 }
 
+TEST_CASE("options: telemetry is off unless rows are asked for") {
+  CHECK(parsed({}).run.telemetry_rows == 0);
+  CHECK(parsed({"--telemetry-rows=256"}).run.telemetry_rows == 256);
+  for (const char* rows : {"-1", "16777217", "many"}) {
+    CHECK_THROWS_AS(parsed({std::string("--telemetry-rows=") + rows}), CLI::ParseError);
+  }
+}
+
 TEST_CASE("options: several training texts, by one flag or several") {
   const auto train = [](const std::vector<std::string>& arguments) {
     lm::TrainSettings settings;

@@ -185,6 +185,37 @@ TEST_CASE("trainer: out of memory, sketches are folded and the step begins anew"
   CHECK_THROWS_AS(folding_run(true, true, 7), OutOfMemory);  // nothing to fold
 }
 
+TEST_CASE("trainer: telemetry survives a fold") {
+  // The errors after the last step, of a run that runs out of memory, or is folded of itself.
+  const auto error = [](bool folds, bool runs_out) {
+    Setup setup;
+    setup.options.fold_on_oom = true;
+    setup.options.telemetry_rows = 8;
+    Optimizer optimizer(Adam{.learning_rate = 0.01f});
+    for (Parameter* parameter : setup.task.model().parameters()) {
+      if (parameter->name != "embedding.weight") {
+        optimizer.add(*parameter);
+      } else {
+        optimizer.add(*parameter, {Dense{}, CountMin{.width = 12, .reading = Reading::mean_delta}});
+      }
+    }
+    const auto schedule = parse_schedule("constant", kSteps);
+    Trainer trainer(setup.task, optimizer, *schedule, setup.options, setup.metrics, nullptr);
+    setup.task.change_loss = [&](Tape&, const Variable& loss) -> Variable {
+      if (runs_out) throw OutOfMemory("no room", 1);
+      if (folds) CHECK(optimizer.fold() > 0);
+      return loss;
+    };
+    CHECK(trainer.run());
+    return trainer.sketch_errors();
+  };
+  const nlohmann::json folded = error(false, true);
+  CHECK(folded == error(true, false));
+  CHECK(folded != error(false, false));
+  CHECK(folded.size() == 1);
+  CHECK(folded["embedding.weight.second"].get<double>() > 0);
+}
+
 TEST_CASE("trainer: an update that fails half way is not saved") {
   Setup setup;
   setup.options.checkpoint_every = 4;

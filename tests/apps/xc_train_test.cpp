@@ -810,6 +810,18 @@ const Sized kSized[] = {
        use_sketches(s);
        s.sketch_tables = "output";
      }},
+    {"telemetry beside", "last output",
+     [](TrainSettings& s) {
+       use_sketches(s);
+       s.run.telemetry_rows = 300;
+     }},
+    {"a step of the telemetry", "telemetry",
+     [](TrainSettings& s) {
+       use_sketches(s);
+       s.run.telemetry_rows = 2000;
+       s.batch = "64";
+       s.evaluation.batch = 10;
+     }},
     {"shared hidden", "last output", [](TrainSettings& s) { s.model.shared_hidden = true; }},
     {"sigmoid, chunks", "last output",
      [](TrainSettings& s) {
