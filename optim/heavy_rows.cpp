@@ -13,7 +13,7 @@ HeavyRows::HeavyRows(const StateMemoryContext& context, int64_t slots)
                              context.device)),
       seed_(context.hash_seed) {}
 
-const kernels::HeavyClaims& HeavyRows::claim(StepRows& rows) {
+HeavyRows::Claims HeavyRows::claim(const StepRows& rows) const {
   const int64_t count = rows.count();
   const auto index = [&](const char* name) {
     return Tensor::empty({count}, {Category::index, name}, DType::int32, rows.device());
@@ -22,13 +22,11 @@ const kernels::HeavyClaims& HeavyRows::claim(StepRows& rows) {
       Tensor::empty({count}, {Category::workspace, "heavy.energy"}, DType::float32, rows.device());
   kernels::row_sums(rows.exec(), rows.ids(), rows.gradient(), /*squared=*/true,
                     energy.data<float>());
-  slots_ = index("heavy.slots");
-  previous_ = index("heavy.previous");
-  claims_ = {slots_.data<int32_t>(), previous_.data<int32_t>()};
+  Claims claims{index("heavy.slots"), index("heavy.previous")};
   kernels::claim_slots(rows.exec(),
                        {owners_.data<int32_t>(), weights_.data<float>(), owners_.size(0), seed_},
-                       rows.ids(), energy.data<float>(), count, rows.step(), claims_);
-  return claims_;
+                       rows.ids(), energy.data<float>(), count, rows.step(), claims.view());
+  return claims;
 }
 
 }  // namespace sketchgrad

@@ -14,9 +14,12 @@ class HeavyRows {
   HeavyRows(const StateMemoryContext&, int64_t slots);
   static constexpr int64_t kBytesOfSlot = sizeof(int32_t) + sizeof(float);
 
-  // Gives out the slots of a step; the claims are valid until the next one.
-  const kernels::HeavyClaims& claim(StepRows&);
-  void end_step() { slots_ = previous_ = {}; }
+  struct Claims {
+    Tensor slots, previous;  // int32 [K]: kernels::HeavyClaims
+    kernels::HeavyClaims view() const { return {slots.data<int32_t>(), previous.data<int32_t>()}; }
+  };
+  // Gives out the slots of a step. One without gradient changes nothing.
+  Claims claim(const StepRows&) const;
   std::vector<std::pair<std::string, Tensor>> tensors() const {
     return {{"owners", owners_}, {"weights", weights_}};
   }
@@ -25,8 +28,6 @@ class HeavyRows {
   Tensor owners_;   // int32 [sets, kSetWays]
   Tensor weights_;  // [sets, kSetWays]
   uint64_t seed_;
-  Tensor slots_, previous_;  // [K], during a step
-  kernels::HeavyClaims claims_;
 };
 
 }  // namespace sketchgrad

@@ -109,18 +109,23 @@ Tensor SketchMemory::make_cells(const SketchGeometry& geometry) const {
 kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
   decay_ = accumulate.decay;
   const kernels::SketchStep step = choices(accumulate, rows.step());
-  kernels::SketchView sketch = view(cells_, geometry_);
-  kernels::OwnBuckets own;
   if (heavy_) {
-    const kernels::HeavyClaims& claims = heavy_->claim(rows);
-    kernels::move_to_slots(rows.exec(), sketch, geometry_.hash, step, row_state(), rows.ids(),
-                           rows.count(), claims);
-    own = {geometry_.heavy_rows, claims.slots};
-    sketch.width = geometry_.buckets();
+    claims_ = heavy_->claim(rows);
+    kernels::move_to_slots(rows.exec(), view(cells_, geometry_), geometry_.hash, step, row_state(),
+                           rows.ids(), rows.count(), claims_.view());
   }
-  return kernels::SketchState{sketch,
-                              &rows.plan(geometry_.hash, geometry_.depth, geometry_.width, own),
-                              step, row_state(), own.count};
+  return access(rows, step, row_state(), claims_);
+}
+
+kernels::SketchState SketchMemory::access(StepRows& rows, const kernels::SketchStep& step,
+                                          kernels::Matrix row_state,
+                                          const HeavyRows::Claims& claims) const {
+  kernels::SketchView sketch = view(cells_, geometry_);
+  sketch.width = geometry_.buckets();
+  const kernels::OwnBuckets own{geometry_.heavy_rows,
+                                heavy_ ? claims.slots.data<int32_t>() : nullptr};
+  return {sketch, &rows.plan(geometry_.hash, geometry_.depth, geometry_.width, own), step,
+          row_state, own.count};
 }
 
 kernels::Matrix SketchMemory::row_state() const {
@@ -197,15 +202,14 @@ void SketchMemory::read(const int32_t* ids, kernels::Matrix values) const {
     kernels::gather_rows(exec, row_state_.matrix(), ids, /*padding_id=*/-1, state);
   }
   const kernels::Accumulate nothing{1.0f, 0.0f, role_ == MomentRole::second};
-  const kernels::SketchState access{view(cells_, geometry_),
-                                    &rows.plan(geometry_.hash, geometry_.depth, geometry_.width),
-                                    choices(nothing, rows.step()), state};
-  kernels::update_rows(exec, kernels::MomentumRule{-1.0f, 0.0f, 1.0f}, access, kernels::NoState{},
-                       nullptr, rows.gradient(), values);
+  const HeavyRows::Claims claims = heavy_ ? heavy_->claim(rows) : HeavyRows::Claims{};
+  kernels::update_rows(exec, kernels::MomentumRule{-1.0f, 0.0f, 1.0f},
+                       access(rows, choices(nothing, rows.step()), state, claims),
+                       kernels::NoState{}, nullptr, rows.gradient(), values);
 }
 
 void SketchMemory::end(StepRows& rows) {
-  if (heavy_) heavy_->end_step();
+  claims_ = {};
   if (reading_ != Reading::linear) return;
   cell_scale_ *= decay_;
   if (cell_scale_ < kSmallestCellScale) {

@@ -68,6 +68,8 @@ class SketchMemory : public StateMemory {
  private:
   Tensor make_cells(const SketchGeometry&) const;
   kernels::Matrix row_state() const;
+  kernels::SketchState access(StepRows&, const kernels::SketchStep&, kernels::Matrix row_state,
+                              const HeavyRows::Claims&) const;
   bool keeps_means() const;
   kernels::SketchStep choices(const kernels::Accumulate&, int64_t step_number) const;
 
@@ -81,8 +83,9 @@ class SketchMemory : public StateMemory {
   Tensor row_state_;  // [rows, row_floats]: powers (wiener) or scales (row_scaled)
   Tensor row_ranks_;  // the table's, where they are used: geometry_.hash points to them
   std::optional<HeavyRows> heavy_;
-  double cell_scale_ = 1.0;  // linear reading: true cells are cell_scale_ * cells_
-  float decay_ = 1.0f;       // of the step that has begun
+  HeavyRows::Claims claims_;  // during a step
+  double cell_scale_ = 1.0;   // linear reading: true cells are cell_scale_ * cells_
+  float decay_ = 1.0f;        // of the step that has begun
 };
 
 // Signed sketch for first moments; estimates are medians (Algorithm 1).

@@ -174,7 +174,7 @@ TEST_CASE("bands of an order: neighbours in it share a bucket") {
   StepRows rows(exec_on(kCpu), kCpu, nullptr, kernels::contiguous(gradient.data(), 1000, 1), 1);
   CHECK(rows.plan(plain, 1, 10, {}).slots != rows.plan(hash, 1, 10, {}).slots);
   CHECK(rows.plan(hash, 1, 10, {}).slots == rows.plan(hash, 1, 10, {}).slots);
-  CHECK(rows.plan(hash, 1, 10).slots[order[999]] == hash.slot(0, order[999], 10));
+  CHECK(rows.plan(hash, 1, 10, {}).slots[order[999]] == hash.slot(0, order[999], 10));
 }
 
 Moments ordered_moments(std::vector<int32_t> order) {
@@ -317,7 +317,7 @@ TEST_CASE("orders that cannot be are refused with a reason") {
   CHECK_NOTHROW(optimizer.add(parameter, {Dense{}, banded, {3, 1, 2, 0}}));
   const kernels::RowHash ranks_without_bands{1, 0, std::vector<int32_t>{0}.data()};
   CHECK_THROWS_WITH_AS(
-      kernels::sketch_plan(exec_on(kCpu), ranks_without_bands, 1, 2, nullptr, 0, {}),
+      kernels::sketch_plan(exec_on(kCpu), ranks_without_bands, 1, 2, {}, nullptr, 0, {}),
       doctest::Contains("without bands"), InvalidArgument);
 }
 
