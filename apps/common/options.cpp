@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -201,6 +203,11 @@ void add_options(CLI::App& command, OptimizerOptions& options) {
   command.add_option("--optimizer", options.optimizer, "the rule: " + rule_names())
       ->capture_default_str();
   add_memory_options(command, options);
+  command.add_option(
+      "--optimizer-memory", options.memory,
+      "bytes for the state of all parameters, as 500MB or 2GiB: chooses the memories of both "
+      "moments "
+      "from how often rows are used, and prints them; in the place of --moment1 and --moment2");
   command
       .add_option("--learning-rate", options.learning_rate,
                   "step size " + defaults_of(&Rule::learning_rate))
@@ -298,6 +305,14 @@ void complete(OptimizerOptions& options) {
     options.moment1 = "none";
   }
   check(options.moment2 != "none", "--moment2: {} needs a memory", options.optimizer);
+  if (!options.memory.empty()) {
+    parse_bytes("--optimizer-memory", options.memory);
+    const char* const second = rule.second_moment != nullptr ? rule.second_moment : "dense";
+    check((options.moment1 == "dense" || options.moment1 == "none") && options.moment2 == second,
+          "--optimizer-memory chooses the memories: --moment1 {} and --moment2 {} cannot stand "
+          "beside it",
+          options.moment1, options.moment2);
+  }
   table_moments(options);
 }
 
@@ -314,8 +329,12 @@ nlohmann::json to_json(const OptimizerOptions& options) {
   put("initial_accumulator", options.initial_accumulator);
   put("momentum", options.momentum);
   const Moments moments = table_moments(options);
-  if (rule.first_moment) result["moment1"] = to_string(moments.first);
-  if (rule.second_moment != nullptr) result["moment2"] = to_string(moments.second);
+  if (!options.memory.empty()) {
+    result["optimizer_memory"] = parse_bytes("--optimizer-memory", options.memory);
+  } else {
+    if (rule.first_moment) result["moment1"] = to_string(moments.first);
+    if (rule.second_moment != nullptr) result["moment2"] = to_string(moments.second);
+  }
   if (rule.nesterov) result["nesterov"] = options.nesterov;
   if (rule.weight_decay) result["weight_decay"] = options.weight_decay;
   return result;
@@ -328,6 +347,28 @@ Moments table_moments(const OptimizerOptions& options) {
 
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed) {
   return rule_named(options.optimizer).make(options, seed);
+}
+
+int64_t parse_bytes(const std::string& flag, const std::string& text) {
+  struct Unit {
+    const char* name;
+    double bytes;
+  };
+  constexpr Unit kUnits[] = {{"", 1},     {"B", 1},        {"KB", 1e3},     {"MB", 1e6},
+                             {"GB", 1e9}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}};
+  double number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error == std::errc()) {
+    for (const Unit& unit : kUnits) {
+      const double bytes = number * unit.bytes;
+      if (bytes >= 1 && bytes < 0x1p63 &&
+          std::string_view(rest, static_cast<size_t>(end - rest)) == unit.name) {
+        return static_cast<int64_t>(bytes);
+      }
+    }
+  }
+  throw InvalidArgument(fmt::format("{}: {} is no number of bytes, as 500MB or 2GiB", flag, text));
 }
 
 }  // namespace sketchgrad::apps

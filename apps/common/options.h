@@ -26,6 +26,7 @@ struct OptimizerOptions {
   std::optional<double> momentum;
   bool nesterov = false;
   double weight_decay = 0;
+  std::string memory = {};  // as parse_bytes reads it: what all state keeps to; empty: no budget
 };
 
 struct RunOptions {
@@ -56,7 +57,11 @@ nlohmann::json to_json(const OptimizerOptions& options);
 // Of completed options. Parameters added without moments of their own get dense state (of sm3, the
 // second moment that the options mean), but no first moment where moment1 is "none".
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed);
-// The memories of the tables that the options mean.
+// The memories of the tables that the options mean, where they name no budget.
 Moments table_moments(const OptimizerOptions& options);
+
+// A number with or without one of the units B, KB, MB, GB (of 1000), KiB, MiB, GiB (of 1024).
+// Throws InvalidArgument with the flag's name for anything else.
+int64_t parse_bytes(const std::string& flag, const std::string& text);
 
 }  // namespace sketchgrad::apps

@@ -58,6 +58,47 @@ void add_parameters(Optimizer& optimizer, const Module& model,
   }
 }
 
+nlohmann::json add_parameters_within(Optimizer& optimizer, const Module& model,
+                                     const std::vector<TableUse>& uses,
+                                     const OptimizerOptions& options,
+                                     const std::function<void(const std::string&)>& say) {
+  const std::vector<Parameter*> parameters = model.parameters();
+  std::vector<TableUse> all;
+  for (const Parameter* parameter : parameters) {
+    const auto known = std::find_if(
+        uses.begin(), uses.end(), [&](const TableUse& use) { return use.name == parameter->name; });
+    all.push_back(known != uses.end() ? *known : table_use(*parameter));
+  }
+  const int64_t budget = parse_bytes("--optimizer-memory", options.memory);
+  const MemoryPlan plan = plan_memories(optimizer, all, budget);
+  const RuleStep rule = optimizer.rule_step(1);
+  say(fmt::format("{:<22} {:<8} {:<26} {:>13} {:>9} {:>15}", "state of", "moment", "memory",
+                  "bytes", "of dense", "expected error"));
+  json tables = json::array();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const PlannedTable& table = plan.tables[i];
+    optimizer.add(*parameters[i], table.moments);
+    const auto tell = [&](const char* moment, const MemorySpec& spec, int64_t bytes,
+                          const ExpectedError& error) {
+      const auto dense = static_cast<double>(parameters[i]->value.numel()) * 4;
+      say(fmt::format("{:<22} {:<8} {:<26} {:>13} {:>8.2f}% {:>15.3f}", parameters[i]->name, moment,
+                      to_string(spec), bytes, 100.0 * static_cast<double>(bytes) / dense,
+                      error.step));
+      tables.push_back({{"parameter", parameters[i]->name},
+                        {"moment", moment},
+                        {"memory", to_string(spec)},
+                        {"bytes", bytes},
+                        {"expected_error", error.step},
+                        {"expected_state_error", error.state}});
+    };
+    if (rule.first) tell("first", table.moments.first, table.first_bytes, table.first_error);
+    if (rule.second) tell("second", table.moments.second, table.second_bytes, table.second_error);
+  }
+  say(fmt::format("{} of {} bytes for the optimizer's state; dense it would be {}", plan.bytes,
+                  budget, plan.dense_bytes));
+  return {{"optimizer_memory_plan", tables}};
+}
+
 TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double learning_rate,
                                Device device, std::chrono::steady_clock::time_point start) {
   return {.total_steps = steps,

@@ -10,6 +10,7 @@
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/options.h"
 #include "sketchgrad/apps/common/trainer.h"
+#include "sketchgrad/optim/memory_plan.h"
 
 // What commands that train have around the Trainer, whatever they train.
 namespace sketchgrad::apps {
@@ -24,6 +25,14 @@ std::optional<CheckpointFolder> open_folder(const RunOptions& run);
 // the others with the optimizer's own.
 void add_parameters(Optimizer& optimizer, const Module& model,
                     const std::vector<Parameter*>& tables, const OptimizerOptions& options);
+
+// The same where the options name a budget: with memories that plan_memories chooses. `uses`: of
+// those parameters of which is known how often their rows occur; of the others all rows are alike,
+// in every step. `say` is told the plan. What the report holds of it.
+nlohmann::json add_parameters_within(Optimizer& optimizer, const Module& model,
+                                     const std::vector<TableUse>& uses,
+                                     const OptimizerOptions& options,
+                                     const std::function<void(const std::string&)>& say);
 
 // Of RunOptions, of the device of the model, and of when the program began.
 TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double learning_rate,

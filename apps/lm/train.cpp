@@ -54,10 +54,10 @@ LanguageModelOptions model_options(const TrainSettings& settings, const Vocabula
   return options;
 }
 
-// How often each word stands in the text, where the softmax asks for it. <unk> and <eos> may stand
-// in the vocabulary alone.
+// How often each word stands in the text, where the softmax or the optimizer's budget asks for it.
+// <unk> and <eos> may stand in the vocabulary alone.
 std::vector<int64_t> word_counts(const TrainSettings& settings, const TrainingText& text) {
-  if (!needs_counts(settings.model.softmax)) return {};
+  if (!needs_counts(settings.model.softmax) && settings.optimizer.memory.empty()) return {};
   std::vector<int64_t> counts(static_cast<size_t>(text.vocabulary.size()));
   for (const int32_t id : text.ids.all()) {
     // Nobody has looked at ids from a cache yet.
@@ -92,6 +92,28 @@ std::vector<Parameter*> sketched_tables(LanguageModel& model, const std::string&
   if (which != "embedding") tables = model.output_tables();
   if (which != "output") tables.push_back(&model.embedding_table());
   return tables;
+}
+
+// Of the tables with a row for each word.
+std::vector<TableUse> table_uses(const TrainSettings& settings, LanguageModel& model,
+                                 const std::vector<int64_t>& counts) {
+  const std::string& softmax = settings.model.softmax.softmax;
+  const bool draws = softmax == "sampled" || softmax == "lsh";
+  const auto tokens = static_cast<double>(settings.batch * settings.bptt);
+  std::vector<TableUse> uses;
+  const auto add = [&](const Parameter& table, bool all_rows, double occurrences) {
+    TableUse use = table_use(table);
+    use.all_rows = all_rows;
+    if (use.rows == static_cast<int64_t>(counts.size())) use.counts = counts;
+    use.occurrences = occurrences;
+    uses.push_back(std::move(use));
+  };
+  for (const Parameter* table : model.output_tables()) {
+    const auto samples = draws ? static_cast<double>(settings.model.softmax.samples) : 0.0;
+    add(*table, !draws, tokens + samples);
+  }
+  if (!settings.model.tie) add(model.embedding_table(), /*all_rows=*/false, tokens);
+  return uses;
 }
 
 json identity(const TrainSettings& settings, const Texts& texts,
@@ -176,10 +198,17 @@ TrainOutcome train(TrainSettings settings) {
   const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
   const int64_t steps = total_steps(settings, train_batches);
   const auto schedule = parse_schedule(settings.run.schedule, steps);
-  LanguageModel model(options, settings.run.seed, device, std::move(counts));
+  LanguageModel model(options, settings.run.seed, device,
+                      needs_counts(settings.model.softmax) ? counts : std::vector<int64_t>());
   Optimizer optimizer = make_optimizer(settings.optimizer, settings.run.seed);
-  add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),
-                 settings.optimizer);
+  json memory_plan = json::object();
+  if (settings.optimizer.memory.empty()) {
+    add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),
+                   settings.optimizer);
+  } else {
+    memory_plan = add_parameters_within(optimizer, model, table_uses(settings, model, counts),
+                                        settings.optimizer, say);
+  }
 
   LanguageModelTask task(model, texts.train.vocabulary, train_batches,
                          ColumnBatches(texts.valid, settings.eval_batch, settings.bptt,
@@ -204,6 +233,7 @@ TrainOutcome train(TrainSettings settings) {
       training_report(trainer.figures(), task.steps_per_epoch(), "tokens", [](double loss) {
         return json{{"perplexity", perplexity(loss)}};
       }));
+  report.update(memory_plan);
   report.update(memory_report(optimizer, device));
   report.update(telemetry_report(trainer, settings.run));
   report.update(score_report(*scores, trainer.figures()));

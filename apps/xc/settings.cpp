@@ -187,6 +187,8 @@ void complete(TrainSettings& settings) {
   check((settings.batch != "auto" && !settings.plan) || settings.run.compute.device == "cpu",
         "--plan and --batch auto are of memory on the CPU, --device is {}",
         settings.run.compute.device);
+  check((settings.batch != "auto" && !settings.plan) || settings.optimizer.memory.empty(),
+        "--plan and --batch auto do not know the memories that --optimizer-memory chooses");
   check(settings.batch != "auto" || !settings.memory_budget.empty(),
         "--batch auto needs --memory-budget, the bytes that there are");
   if (model.is_mach()) {
@@ -212,28 +214,6 @@ nlohmann::json identity_of(const TrainSettings& settings, const ClassifierOption
   result.update(nlohmann::json(model));
   result.update(apps::to_json(settings.optimizer));
   return result;
-}
-
-int64_t parse_bytes(const std::string& flag, const std::string& text) {
-  struct Unit {
-    const char* name;
-    double bytes;
-  };
-  constexpr Unit kUnits[] = {{"", 1},     {"B", 1},        {"KB", 1e3},     {"MB", 1e6},
-                             {"GB", 1e9}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}};
-  double number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number);
-  if (error == std::errc()) {
-    for (const Unit& unit : kUnits) {
-      const double bytes = number * unit.bytes;
-      if (bytes >= 1 && bytes < 0x1p63 &&
-          std::string_view(rest, static_cast<size_t>(end - rest)) == unit.name) {
-        return static_cast<int64_t>(bytes);
-      }
-    }
-  }
-  throw InvalidArgument(fmt::format("{}: {} is no number of bytes, as 500MB or 2GiB", flag, text));
 }
 
 }  // namespace sketchgrad::apps::xc

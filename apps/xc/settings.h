@@ -61,7 +61,4 @@ void complete(TrainSettings& settings);
 nlohmann::json identity_of(const TrainSettings& settings, const ClassifierOptions& model,
                            int64_t rows);
 
-// "500MB" (10^6), "2GiB" (2^30), "1000000": bytes. Throws InvalidArgument for anything else.
-int64_t parse_bytes(const std::string& flag, const std::string& text);
-
 }  // namespace sketchgrad::apps::xc

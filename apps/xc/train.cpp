@@ -73,6 +73,49 @@ std::vector<Parameter*> sketched_tables(Classifier& model, const std::string& wh
   return tables;
 }
 
+// How often each feature stands in the training set, or in part of it.
+std::vector<int64_t> feature_counts(const Examples& train) {
+  constexpr int64_t kRows = 65536;
+  std::vector<int64_t> counts(static_cast<size_t>(train.feature_dim()));
+  const int64_t rows = std::min(train.rows(), kRows);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row = i * train.rows() / rows;
+    const Batch batch = train.batch({&row, 1});
+    for (const int32_t feature : batch.features.to_vector<int32_t>()) {
+      ++counts[static_cast<size_t>(feature)];
+    }
+  }
+  return counts;
+}
+
+std::vector<TableUse> table_uses(Classifier& model, const ClassifierOptions& options,
+                                 const Examples& train, int64_t batch) {
+  const double rows = static_cast<double>(batch);
+  const double features = static_cast<double>(train.features_total()) /
+                          static_cast<double>(std::max<int64_t>(1, train.rows()));
+  std::vector<TableUse> uses;
+  const std::vector<int64_t> counts = feature_counts(train);
+  for (const Parameter* table : model.input_tables()) {
+    TableUse use = table_use(*table);
+    use.counts = counts;
+    use.occurrences = rows * features;
+    use.all_rows = false;
+    uses.push_back(std::move(use));
+  }
+  if (options.model != "sampled" && options.model != "lsh") return uses;
+  for (const Parameter* table : model.output_tables()) {
+    TableUse use = table_use(*table);
+    if (use.rows == train.classes()) {
+      const auto classes = train.class_counts();
+      use.counts.assign(classes.begin(), classes.end());
+    }
+    use.occurrences = rows + static_cast<double>(options.softmax.samples);
+    use.all_rows = false;
+    uses.push_back(std::move(use));
+  }
+  return uses;
+}
+
 // One training of one model, which is all of a run or one of its repetitions.
 struct Training {
   const TrainSettings& settings;
@@ -109,8 +152,14 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   }
   Classifier model(options, device, std::move(counts));
   Optimizer optimizer = make_optimizer(settings.optimizer, files.seed);
-  add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),
-                 settings.optimizer);
+  json memory_plan = json::object();
+  if (settings.optimizer.memory.empty()) {
+    add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),
+                   settings.optimizer);
+  } else {
+    memory_plan = add_parameters_within(
+        optimizer, model, table_uses(model, options, data.train, rows), settings.optimizer, say);
+  }
   ClassificationTask task(model, data.train, data.valid,
                           {.batch = rows,
                            .eval_batch = settings.evaluation.batch,
@@ -135,6 +184,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
         return json{{"loss", task.one_loss(loss)}};
       });
   for (json& loss : report["train_loss_by_epoch"]) loss = task.one_loss(loss.get<double>());
+  report.update(memory_plan);
   report.update(state_report(optimizer));
   report.update(telemetry_report(trainer, files));
   report["seconds"] = trainer.elapsed_seconds();

@@ -199,6 +199,41 @@ TEST_CASE("lm train: telemetry tells the sketches' error, for any threads and af
                        doctest::Contains("lies in a sketch"), InvalidArgument);
 }
 
+TEST_CASE("lm train: a budget for the optimizer's state is kept, and named where it is too small") {
+  Fixture fixture;
+  const auto run = [&](const char* memory, const std::string& name, bool resume) {
+    TrainSettings settings = fixture.settings;
+    settings.optimizer.memory = memory;
+    settings.run.checkpoint = fixture.folder / name;
+    settings.run.resume = resume;
+    if (resume) settings.steps += 4;
+    complete(settings);
+    return train(settings).report;
+  };
+  for (const char* softmax : {"full", "sampled"}) {
+    fixture.settings.model.softmax.softmax = softmax;
+    for (const auto& [memory, bytes] : {std::pair("90KB", 90000), std::pair("200KB", 200000)}) {
+      CAPTURE(memory);
+      const std::string name = fmt::format("{}-{}", softmax, memory);
+      const nlohmann::json report = run(memory, name, false);
+      CHECK(report["optimizer_memory"] == bytes);
+      int64_t taken = 0, planned = 0;
+      for (const auto& [part, size] : report["optimizer_state_bytes"].items()) {
+        taken += size.get<int64_t>();
+      }
+      for (const nlohmann::json& moment : report["optimizer_memory_plan"]) {
+        planned += moment["bytes"].get<int64_t>();
+      }
+      CHECK(taken == planned);
+      CHECK(taken <= bytes);
+      CHECK(taken > bytes - bytes / 10);
+      CHECK(run(memory, name, true)["optimizer_memory_plan"] == report["optimizer_memory_plan"]);
+    }
+  }
+  CHECK_THROWS_WITH_AS(run("1KB", "small", false), doctest::Contains("the smallest that works"),
+                       InvalidArgument);
+}
+
 TEST_CASE("lm train: resuming with other settings is refused") {
   Fixture fixture;
   fixture.settings.steps = 2;

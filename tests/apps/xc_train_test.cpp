@@ -246,6 +246,33 @@ TEST_CASE("xc train: sketched state has the planned bytes, and tables can be cho
   }
 }
 
+TEST_CASE("xc train: a budget for the optimizer's state is kept") {
+  Fixture fixture;
+  for (const char* model : {"mach", "sampled"}) {
+    CAPTURE(model);
+    TrainSettings settings = fixture.settings;
+    settings.steps = 1;
+    settings.model.model = model;
+    settings.optimizer.memory = "100KB";
+    const nlohmann::json report = fixture.run(settings);
+    int64_t taken = 0, planned = 0;
+    for (const auto& [name, bytes] : report.at("optimizer_state_bytes").items()) {
+      taken += bytes.get<int64_t>();
+    }
+    for (const nlohmann::json& moment : report.at("optimizer_memory_plan")) {
+      planned += moment["bytes"].get<int64_t>();
+    }
+    CHECK(taken == planned);
+    CHECK(taken <= 100000);
+    CHECK(taken > 80000);
+  }
+  TrainSettings settings = fixture.settings;
+  settings.optimizer.memory = "100KB";
+  settings.plan = true;
+  CHECK_THROWS_WITH_AS(complete(settings), doctest::Contains("--optimizer-memory"),
+                       InvalidArgument);
+}
+
 TEST_CASE("xc train: the same bits with one and two threads") {
   Fixture fixture;
   fixture.settings.steps = kOnCpu ? 10 : 4;

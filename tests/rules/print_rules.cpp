@@ -205,14 +205,16 @@ void print_pieces(Inputs& inputs) {
     step.input_weight = 0.1f;
     step.mass = 0.6f;
     step.previous_mass = 0.5f;
-    float row_state = 0.7f;
-    const PieceWeights weights = weigh_piece<kDepth>(rows, step, sums, 8, row_state);
-    print("weigh_piece decay", weights.decay);
-    print("weigh_piece scale", weights.scale);
-    print("weigh_piece flat", weights.flat);
-    print("weigh_piece row", row_state);
-    print("piece_value", piece_value(weights, v[0], 0.3f));
-    print("piece_change", piece_change(weights, v[0], 0.3f));
+    for (const bool alone : {false, true}) {
+      float row_state = 0.7f;
+      const PieceWeights weights = weigh_piece<kDepth>(rows, step, sums, 8, alone, row_state);
+      print("weigh_piece decay", weights.decay);
+      print("weigh_piece scale", weights.scale);
+      print("weigh_piece flat", weights.flat);
+      print("weigh_piece row", row_state);
+      print("piece_value", piece_value(weights, v[0], 0.3f));
+      print("piece_change", piece_change(weights, v[0], 0.3f));
+    }
   }
 }
 
