@@ -17,18 +17,21 @@ inline int64_t prefetch_rows(int64_t cols, int64_t streams) {
   return std::clamp<int64_t>(kFloatsAhead / std::max<int64_t>(cols * streams, 1), 2, 32);
 }
 
-// Asks for `cols` floats; of long pieces only the beginning, the hardware's prefetcher finds the
+// Asks for `count` elements; of long pieces only the beginning, the hardware's prefetcher finds the
 // rest.
-inline void prefetch_floats(const float* row, int64_t cols) {
+template <class T>
+void prefetch_elements(const T* row, int64_t count) {
   constexpr uintptr_t kLine = 64;
-  constexpr int64_t kMaxFloats = 256;
+  constexpr uintptr_t kMaxBytes = 1024;
   const auto begin = reinterpret_cast<uintptr_t>(row);
-  const uintptr_t end = begin + sizeof(float) * static_cast<uintptr_t>(std::min(cols, kMaxFloats));
+  const uintptr_t end = begin + std::min(sizeof(T) * static_cast<uintptr_t>(count), kMaxBytes);
   // GCC 12 takes a function that only prefetches for one without effect, and drops calls of it.
   asm volatile("");
   for (uintptr_t line = begin & ~(kLine - 1); line < end; line += kLine) {
     __builtin_prefetch(reinterpret_cast<const void*>(line));
   }
 }
+
+inline void prefetch_floats(const float* row, int64_t cols) { prefetch_elements(row, cols); }
 
 }  // namespace sketchgrad::kernels

@@ -95,6 +95,18 @@ struct FourFullSteps {
   static constexpr int64_t lanes(int64_t) { return kLanes; }
 };
 
+// f(piece), one of the above
+template <class F>
+void with_steps(int64_t columns, const F& f) {
+  if (columns == FourSteps::kSpan) {
+    f(FourFullSteps());
+  } else if (FourSteps::kSpan - kLanes < columns && columns < FourSteps::kSpan) {
+    f(FourSteps{columns});
+  } else {
+    f(AnyPiece{columns});
+  }
+}
+
 // One sketch and a range of whole pieces of its columns: the views are cut to it.
 class SketchWalk {
  public:
@@ -246,13 +258,9 @@ class SketchWalk {
   template <int kDepth, Combine kCombine, RowWeights kWeights>
   static void advance_row(const SketchWalk& walk, const Row& row, int64_t column, int64_t columns,
                           float* values) {
-    if (columns == FourSteps::kSpan) {
-      walk.piece<kDepth, kCombine, kWeights>(row, column, FourFullSteps(), values);
-    } else if (FourSteps::kSpan - kLanes < columns && columns < FourSteps::kSpan) {
-      walk.piece<kDepth, kCombine, kWeights>(row, column, FourSteps{columns}, values);
-    } else {
-      walk.piece<kDepth, kCombine, kWeights>(row, column, AnyPiece{columns}, values);
-    }
+    with_steps(columns, [&](const auto piece) {
+      walk.piece<kDepth, kCombine, kWeights>(row, column, piece, values);
+    });
   }
 
   template <int kDepth, Combine kCombine, RowWeights kWeights, class Piece>

@@ -239,20 +239,19 @@ SG_HD void advance_block(const Group& group, const Span& span, const BlockState&
                          typename Span::Values& value) {
   const BlockState::Row row = state.row(id);
   const float old = row.scales[piece];
-  float largest = 0.0f;
+  uint32_t largest = 0;
   for_each_value(span, gradient, value, [&](int64_t c, float g) {
     const float next = row.next(column + c, g, old);
-    largest = larger_magnitude(largest, next);
+    largest = Larger()(largest, magnitude_bits<uint32_t>(next));
     return next;
   });
-  largest = combine_over_lanes(group, largest, LargerMagnitude{});
-  const BlockScale scale = BlockScale::of(largest);
+  largest = combine_over_lanes(group, largest, Larger());
+  const BlockScale scale = BlockScale::of(same_bits<float>(largest), row.with_signs);
   group.sync();  // all lanes have read the old scale
   if (group.lane() == 0) row.scales[piece] = scale.scale;
   span.for_each_step([&](int s, int64_t c) {
     for (int i = 0; i < Span::kVec; ++i) {
-      row.store(column + c + i, value.step[s].at[i], scale.inverse,
-                philox_bits(row.key, row.element(column + c + i)));
+      row.store(column + c + i, value.step[s].at[i], scale.inverse);
     }
   });
 }
@@ -278,7 +277,7 @@ SG_HD void advance_elements(const Group& group, const Span& span, const LaneVari
     const Bf16State::Row row = variable.bf16.row(id);
     return for_each_value(span, gradient, value, [&](int64_t c, float g) {
       const float next = row.next(column + c, g);
-      row.store(column + c, next, philox_bits(row.key, row.element(column + c)));
+      row.store(column + c, next);
       return next;
     });
   }

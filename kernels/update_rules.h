@@ -6,7 +6,6 @@
 
 #include "sketchgrad/kernels/low_precision_rules.h"
 #include "sketchgrad/kernels/macros.h"
-#include "sketchgrad/kernels/philox.h"
 #include "sketchgrad/kernels/views.h"
 
 // The per-element mathematics of optimizer steps: `rules` (how a parameter moves, given its
@@ -143,90 +142,70 @@ struct FactoredState {
   SG_HD Row row(int64_t id) const { return {rows[id], columns, minimum, accumulate}; }
 };
 
-// The upper half of a float for each element, rounded stochastically.
+// The upper half of a float for each element, rounded stochastically. next_of and rounded are for
+// elements side by side, too.
 struct Bf16State {
   MatrixView<uint16_t> state;  // [table rows, columns], contiguous
   Accumulate accumulate;
-  PhiloxKey key;  // of the step
+  RoundingKey key;  // of the step
   struct Row {
     uint16_t* x;
-    uint64_t index;  // of the first element
     Accumulate accumulate;
-    PhiloxKey key;
-    SG_HD float next(int64_t c, float g) const {
-      return accumulate.decay * bf16_to_float(x[c]) + accumulate.scale * accumulate.input(g);
+    RoundingKey::Row random;
+    template <class Float, class Word>
+    SG_HD Float next_of(Word bits, Float g) const {
+      return accumulate.decay * bf16_to_float<Float>(bits) + accumulate.scale * accumulate.input(g);
     }
-    SG_HD uint64_t element(int64_t c) const { return index + static_cast<uint64_t>(c); }
-    // random: philox_bits(key, element(c)).
-    SG_HD void store(int64_t c, float value, uint32_t random) const {
-      x[c] = float_to_bf16(value, random);
+    template <class Float, class Word>
+    SG_HD Word rounded(Float value, Word column) const {
+      return float_to_bf16(value, random.bits(column));
+    }
+    SG_HD float next(int64_t c, float g) const { return next_of(uint32_t{x[c]}, g); }
+    SG_HD void store(int64_t c, float value) const {
+      x[c] = static_cast<uint16_t>(rounded(value, static_cast<uint32_t>(c)));
     }
   };
-  SG_HD Row row(int64_t id) const {
-    return {state.row(id), static_cast<uint64_t>(id * state.stride), accumulate, key};
-  }
+  SG_HD Row row(int64_t id) const { return {state.row(id), accumulate, key.row(id)}; }
 };
 
 // Eight bits for each element and a scale for each piece of a row: its largest magnitude over
-// kLargestCode. Rounded stochastically. (Dettmers et al. 2022, "8-bit Optimizers via Block-wise
+// Float8::kLargest. Rounded stochastically. (Dettmers et al. 2022, "8-bit Optimizers via Block-wise
 // Quantization", with codes and rounding of our own.) An element's new value is next(); it is
-// stored when the piece's scale is known.
+// stored when the piece's scale is known. next_of and rounded are for elements side by side, too.
 struct BlockState {
   MatrixView<uint8_t> codes;  // [table rows, columns], contiguous
   Matrix scales;              // [table rows, sketch_pieces(columns)]
   bool with_signs;
   Accumulate accumulate;
-  PhiloxKey key;  // of the step
+  RoundingKey key;  // of the step
   struct Row {
     uint8_t* codes;
     float* scales;
-    uint64_t index;  // of the first element
     bool with_signs;
     Accumulate accumulate;
-    PhiloxKey key;
-    template <bool kSigned>
-    SG_HD float next_of(int64_t c, float g, float scale) const {
-      const float old = Float8<kSigned>::to_float(codes[c]);
-      return accumulate.decay * (scale * old) + accumulate.scale * accumulate.input(g);
+    RoundingKey::Row random;
+    template <bool kSigned, class Float, class Word>
+    SG_HD Float next_of(Word code, Float g, float scale) const {
+      return accumulate.decay * (scale * Float8<kSigned>::template to_float<Float>(code)) +
+             accumulate.scale * accumulate.input(g);
+    }
+    template <bool kSigned, class Float, class Word>
+    SG_HD Word rounded(Float value, Word column, float inverse_scale) const {
+      return Float8<kSigned>::from_float(value * inverse_scale, random.bits(column));
     }
     SG_HD float next(int64_t c, float g, float scale) const {
-      return with_signs ? next_of<true>(c, g, scale) : next_of<false>(c, g, scale);
+      const uint32_t code = codes[c];
+      return with_signs ? next_of<true>(code, g, scale) : next_of<false>(code, g, scale);
     }
-    SG_HD uint64_t element(int64_t c) const { return index + static_cast<uint64_t>(c); }
-    template <bool kSigned>
-    SG_HD void store_of(int64_t c, float value, float inverse_scale, uint32_t random) const {
-      codes[c] = Float8<kSigned>::from_float(value * inverse_scale, random);
-    }
-    SG_HD void store(int64_t c, float value, float inverse_scale, uint32_t random) const {
-      with_signs ? store_of<true>(c, value, inverse_scale, random)
-                 : store_of<false>(c, value, inverse_scale, random);
+    SG_HD void store(int64_t c, float value, float inverse_scale) const {
+      const auto column = static_cast<uint32_t>(c);
+      codes[c] = static_cast<uint8_t>(with_signs ? rounded<true>(value, column, inverse_scale)
+                                                 : rounded<false>(value, column, inverse_scale));
     }
   };
   SG_HD Row row(int64_t id) const {
-    return {codes.row(id), scales.row(id), static_cast<uint64_t>(id * codes.stride),
-            with_signs,    accumulate,     key};
+    return {codes.row(id), scales.row(id), with_signs, accumulate, key.row(id)};
   }
-};
-// A piece's scale from its largest magnitude; the inverse is 0 where all is 0, or so small that it
-// has no inverse.
-struct BlockScale {
-  float scale;
-  float inverse;
-  static SG_HD BlockScale of(float largest) {
-    const float scale = largest * (1.0f / kLargestCode);
-    const bool usable = scale >= 1.17549435e-38f;
-    return {usable || scale != scale ? scale : 0.0f, usable ? 1.0f / scale : 0.0f};
-  }
-};
-
-// A NaN stays one.
-SG_HD float larger_magnitude(float largest, float value) {
-  const float size = value < 0.0f ? -value : value;
-  return size > largest || size != size ? size : largest;
-}
-
-struct LargerMagnitude {
-  SG_HD float operator()(float a, float b) const { return larger_magnitude(a, b); }
 };
 
 using PieceAccess = std::variant<FactoredState, Bf16State, BlockState>;

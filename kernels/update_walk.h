@@ -84,105 +84,105 @@ struct ElementWalk {
   };
 };
 
-// Random bits of the elements [first, first + count) of a piece, as philox_bits has them: four
-// words come from one block.
-class PieceBits {
- public:
-  PieceBits(PhiloxKey key, uint64_t first, int64_t count) : skew_(first % 4) {
-    const uint64_t begin = first / 4;
-    const int64_t blocks = (static_cast<int64_t>(skew_) + count + 3) / 4;
-#pragma omp simd
-    for (int64_t b = 0; b < blocks; ++b) {
-      const Philox4 block = philox(key.seed, key.offset, begin + static_cast<uint64_t>(b));
-      for (int i = 0; i < 4; ++i) words_[4 * b + i] = block.v[i];
-    }
-  }
-  const uint32_t* words() const { return words_ + skew_; }
-
- private:
-  uint64_t skew_;
-  uint32_t words_[kWidestPiece + 8];
-};
-
-// A variable that is advanced piece by piece. Columns of `gradient` begin at column `begin` of the
-// table.
+// A variable that is advanced piece by piece.
 struct PieceWalk {
   PieceAccess access;
   const int32_t* ids;
-  ConstMatrix gradient;
+  ConstMatrix gradient;  // columns from `begin` of the table on
   int64_t begin;
+  int64_t begin_piece;  // the piece that begins there
 
-  void prefetch(int64_t, int64_t, int64_t) const {}
+  int64_t table_row(int64_t r) const { return ids != nullptr ? ids[r] : r; }
 
-  // New values of columns [column, column + columns) of the table, one piece.
+  void prefetch(int64_t r, int64_t column, int64_t columns) const {
+    const auto ask = [&](const auto& table) {
+      prefetch_elements(table.row(table_row(r)) + begin + column, columns);
+    };
+    if (const auto* bf16 = std::get_if<Bf16State>(&access)) ask(bf16->state);
+    if (const auto* block = std::get_if<BlockState>(&access)) {
+      ask(block->codes);
+      if (column == 0) prefetch_elements(block->scales.row(table_row(r)) + begin_piece, 1);
+    }
+  }
+
+  // New values of columns [column, column + columns) of the table, one piece. There is room in
+  // `values` for whole lanes, and those behind the piece are written, too: what a masked store has
+  // written has to be in the cache before it can be read.
   static void advance_piece(const FactoredState::Row& row, const float* gradient, int64_t column,
-                            int64_t columns, float* values) {
+                            int64_t columns, int64_t, float* values) {
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) values[c] = row.next(column + c, gradient[c]);
   }
-  static void advance_piece(const Bf16State::Row row, const float* gradient, int64_t column,
-                            int64_t columns, float* values) {
-    const PieceBits bits(row.key, row.element(column), columns);
-    const uint32_t* const random = bits.words();
-#pragma omp simd
-    for (int64_t c = 0; c < columns; ++c) {
-      values[c] = row.next(column + c, gradient[c]);
-      row.store(column + c, values[c], random[c]);
-    }
+  static void advance_piece(const Bf16State::Row& row, const float* gradient, int64_t column,
+                            int64_t columns, int64_t, float* values) {
+    with_steps(columns, [&, row](const auto piece) {
+      uint16_t* const x = row.x + column;
+      for (int64_t c = 0; c < piece.span(); c += kLanes) {
+        const int64_t lanes = piece.lanes(c);
+        const Lanes next = row.next_of(load_words(x + c, lanes), load_lanes(gradient + c, lanes));
+        store_lanes(next, values + c, kLanes);
+        store_words(row.rounded(next, lane_numbers(column + c)), x + c, lanes);
+      }
+    });
   }
   static void advance_piece(const BlockState::Row& row, const float* gradient, int64_t column,
-                            int64_t columns, int64_t piece_columns, float* values) {
-    const auto advance = row.with_signs ? advance_block<true> : advance_block<false>;
-    advance(row, gradient, column, columns, piece_columns, values);
+                            int64_t columns, int64_t piece_number, float* values) {
+    with_steps(columns, [&](const auto piece) {
+      row.with_signs ? advance_block<true>(row, gradient, column, piece, piece_number, values)
+                     : advance_block<false>(row, gradient, column, piece, piece_number, values);
+    });
   }
   // Rows by value: codes are bytes, which could be those of a row that is referred to.
-  template <bool kSigned>
+  template <bool kSigned, class Piece>
   static void advance_block(const BlockState::Row row, const float* gradient, int64_t column,
-                            int64_t columns, int64_t piece_columns, float* values) {
-    float* const kept = row.scales + column / piece_columns;
-    const float old = *kept;
-    float largest = 0.0f;
-#pragma omp simd
-    for (int64_t c = 0; c < columns; ++c)
-      values[c] = row.next_of<kSigned>(column + c, gradient[c], old);
-    float nothing = 0.0f;  // or NaN, where a value is no number
-#pragma omp simd reduction(max : largest) reduction(+ : nothing)
-    for (int64_t c = 0; c < columns; ++c) {
-      largest = std::max(largest, std::abs(values[c]));
-      nothing += 0.0f * values[c];
+                            const Piece piece, int64_t piece_number, float* values) {
+    uint8_t* const codes = row.codes + column;
+    const float old = row.scales[piece_number];
+    Words magnitudes{};
+    for (int64_t c = 0; c < piece.span(); c += kLanes) {
+      const int64_t lanes = piece.lanes(c);
+      const Lanes next =
+          row.next_of<kSigned>(load_words(codes + c, lanes), load_lanes(gradient + c, lanes), old);
+      const Words magnitude = magnitude_bits<Words>(next);
+      magnitudes = magnitudes > magnitude ? magnitudes : magnitude;
+      store_lanes(next, values + c, kLanes);
     }
-    largest += nothing;
-    const BlockScale scale = BlockScale::of(largest);
-    *kept = scale.scale;
-    const PieceBits bits(row.key, row.element(column), columns);
-    const uint32_t* const random = bits.words();
-#pragma omp simd
-    for (int64_t c = 0; c < columns; ++c) {
-      row.store_of<kSigned>(column + c, values[c], scale.inverse, random[c]);
+    const BlockScale scale = BlockScale::of<kSigned>(same_bits<float>(largest_lane(magnitudes)));
+    row.scales[piece_number] = scale.scale;
+    for (int64_t c = 0; c < piece.span(); c += kLanes) {
+      const Lanes value = load_lanes(values + c, kLanes);
+      store_words(row.rounded<kSigned>(value, lane_numbers(column + c), scale.inverse), codes + c,
+                  piece.lanes(c));
     }
   }
+  static Words lane_numbers(int64_t first) { return kLaneNumbers + static_cast<uint32_t>(first); }
 
-  struct Row {
-    const PieceWalk& walk;
-    int64_t r;
-    Row(const PieceWalk& of, int64_t row) : walk(of), r(row) {}
-    void advance(int64_t column, int64_t columns, float* values) const {
-      const int64_t id = walk.ids != nullptr ? walk.ids[r] : r;
-      const float* const g = walk.gradient.row(r) + column;
+  class Row {
+   public:
+    Row(const PieceWalk& walk, int64_t r)
+        : row_(std::visit([&](const auto& any) -> AnyRow { return any.row(walk.table_row(r)); },
+                          walk.access)),
+          gradient_(walk.gradient.row(r)),
+          begin_(walk.begin),
+          piece_(walk.begin_piece) {}
+    void advance(int64_t column, int64_t columns, float* values) {
       std::visit(
-          [&](const auto& access) {
-            if constexpr (std::is_same_v<std::decay_t<decltype(access)>, BlockState>) {
-              advance_piece(access.row(id), g, walk.begin + column, columns,
-                            sketch_piece_columns(access.codes.cols), values);
-            } else {
-              advance_piece(access.row(id), g, walk.begin + column, columns, values);
-            }
+          [&](const auto& row) {
+            advance_piece(row, gradient_ + column, begin_ + column, columns, piece_, values);
           },
-          walk.access);
+          row_);
+      ++piece_;
     }
     float load(int64_t, const float* advanced) const { return *advanced; }
     float next(float value, float) const { return value; }
     void store(int64_t, float) const {}
+
+   private:
+    using AnyRow = std::variant<FactoredState::Row, Bf16State::Row, BlockState::Row>;
+    AnyRow row_;
+    const float* gradient_;
+    int64_t begin_;
+    int64_t piece_;
   };
 };
 
@@ -306,7 +306,7 @@ struct MakeVariableWalk {
   }
   template <class Access>
   VariableWalk operator()(const Access& access) const {
-    return PieceWalk{access, ids, gradient, begin};
+    return PieceWalk{access, ids, gradient, begin, begin / piece_columns};
   }
 };
 

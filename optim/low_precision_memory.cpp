@@ -1,5 +1,7 @@
 #include "sketchgrad/optim/low_precision_memory.h"
 
+#include "sketchgrad/kernels/philox.h"
+
 namespace sketchgrad {
 
 namespace {
@@ -9,8 +11,9 @@ uint64_t rounding_seed(const StateMemoryContext& context) {
   return context.hash_seed ^ (context.role == MomentRole::first ? 0x1B0Fu : 0x2B0Fu);
 }
 
-kernels::PhiloxKey rounding_key(uint64_t seed, const StepRows& step) {
-  return {seed, static_cast<uint64_t>(step.step())};
+kernels::RoundingKey rounding_key(uint64_t seed, const StepRows& step) {
+  const kernels::Philox4 words = kernels::philox(seed, 0, static_cast<uint64_t>(step.step()));
+  return {uint64_t{words.v[0]} << 32 | words.v[1]};
 }
 
 }  // namespace

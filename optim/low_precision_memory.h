@@ -5,8 +5,8 @@
 namespace sketchgrad {
 
 // One element each in fewer bits, rounded stochastically: what a step adds is kept in the mean
-// however small it is beside the whole. Rounding draws bits by (seed of the table, moment, step):
-// the same in every run.
+// however small it is beside the whole. Rounding draws bits by (seed of the table, moment, step,
+// row, column): the same in every run.
 
 // bfloat16. Bytes: rows * dim * 2.
 class Bf16Memory final : public StateMemory {

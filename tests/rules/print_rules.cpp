@@ -335,13 +335,15 @@ void print_low_precision(Inputs& inputs) {
     const float x = inputs.number(1.0f);
     const auto random = static_cast<uint32_t>(0x9E3779B9u * static_cast<uint64_t>(i + 1));
     print("float_to_bf16", uint64_t{float_to_bf16(x, random)});
-    print("bf16_to_float", bf16_to_float(static_cast<uint16_t>(random & 0x7F7Fu)));
+    print("bf16_to_float", bf16_to_float<float>(random & 0x7F7Fu));
     print("Float8 with sign", uint64_t{Float8<true>::from_float(x, random)});
     print("Float8", uint64_t{Float8<false>::from_float(std::abs(x), random)});
-    print("Float8 with sign back", Float8<true>::to_float(static_cast<uint8_t>(random)));
-    print("Float8 back", Float8<false>::to_float(static_cast<uint8_t>(random)));
-    print("BlockScale", BlockScale::of(std::abs(x)).inverse);
-    print("larger_magnitude", larger_magnitude(0.5f, x));
+    print("Float8 with sign back", Float8<true>::to_float<float>(random & 0xFFu));
+    print("Float8 back", Float8<false>::to_float<float>(random & 0xFFu));
+    print("BlockScale", BlockScale::of(std::abs(x), i % 2 == 0).inverse);
+    print("Larger",
+          uint64_t{Larger()(magnitude_bits<uint32_t>(0.5f), magnitude_bits<uint32_t>(x))});
+    print("RoundingKey", uint64_t{RoundingKey{random}.row(i).bits(random >> 16)});
   }
 }
 
@@ -406,22 +408,22 @@ void print_factors(Inputs& inputs) {
   std::vector<uint16_t> halves(kCount);
   std::vector<uint8_t> codes(kCount);
   std::vector<float> scales(kRows, 0.01f);
-  const Bf16State bf16{contiguous(halves.data(), kRows, kCols), {0.9f, 0.1f, true}, {3, 5}};
+  const Bf16State bf16{contiguous(halves.data(), kRows, kCols), {0.9f, 0.1f, true}, {35}};
   const BlockState block{contiguous(codes.data(), kRows, kCols),
                          contiguous(scales.data(), kRows, int64_t{1}),
                          true,
                          {0.9f, 0.1f, false},
-                         {3, 5}};
+                         {35}};
   for (int64_t r = 0; r < kRows; ++r) {
     for (int64_t c = 0; c < kCols; ++c) {
       const Bf16State::Row half = bf16.row(r);
       const float next = half.next(c, matrix(r, c));
-      half.store(c, next, philox_bits(half.key, half.element(c)));
+      half.store(c, next);
       print("Bf16State", next);
       print("Bf16State after", uint64_t{halves[static_cast<size_t>(r * kCols + c)]});
       const float value = block.row(r).next(c, matrix(r, c), 0.01f);
       print("BlockState", value);
-      block.row(r).store(c, value, 30.0f, philox_bits({3, 5}, block.row(r).element(c)));
+      block.row(r).store(c, value, 30.0f);
       print("BlockState after", uint64_t{codes[static_cast<size_t>(r * kCols + c)]});
     }
   }
