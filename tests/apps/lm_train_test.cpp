@@ -212,6 +212,7 @@ TEST_CASE("lm train: a budget for the optimizer's state is kept, and named where
   };
   for (const char* softmax : {"full", "sampled"}) {
     fixture.settings.model.softmax.softmax = softmax;
+    fixture.settings.model.softmax.samples = 64;
     for (const auto& [memory, bytes] : {std::pair("90KB", 90000), std::pair("200KB", 200000)}) {
       CAPTURE(memory);
       const std::string name = fmt::format("{}-{}", softmax, memory);
