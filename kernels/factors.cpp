@@ -14,6 +14,12 @@ void check_axis(const char* op, const ColumnAxis& axis) {
   }
 }
 
+void check_entries(const char* op, int64_t count, int64_t step, const int32_t* last_steps) {
+  check_count(op, "count", count);
+  check_array(op, "last_steps", last_steps, count);
+  if (step < 1 || step > INT32_MAX) refuse(op, "step {} is outside 1 to {}", step, INT32_MAX);
+}
+
 }  // namespace
 
 void row_sums(const Exec& exec, const int32_t* ids, ConstMatrix gradient, bool squared,
@@ -87,13 +93,28 @@ void sum_of_products(const Exec& exec, const int32_t* ids, int64_t count, const 
   dispatch(exec, cpu::sum_of_products, cuda::sum_of_products, EntryProduct{ids, x, y}, count, out);
 }
 
-void advance_entries(const Exec& exec, const int32_t* ids, int64_t count, float decay, float scale,
+void advance_entries(const Exec& exec, const int32_t* ids, int64_t count, const Accumulate& rule,
                      const float* values, float* x) {
   check_count("advance_entries", "count", count);
   check_array("advance_entries", "values", values, count);
   check_array("advance_entries", "x", x, count);
   dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
-           FactorLoop{AdvanceEntry{ids, decay, scale, values, x}}, count);
+           FactorLoop{AdvanceEntry{ids, rule, values, x}}, count);
+}
+
+void decays_since(const Exec& exec, const int32_t* ids, int64_t count, const int32_t* last_steps,
+                  int64_t step, float decay, float* out) {
+  check_entries("decays_since", count, step, last_steps);
+  check_array("decays_since", "out", out, count);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{DecaySince{ids, last_steps, static_cast<int32_t>(step), decay, out}}, count);
+}
+
+void set_last_steps(const Exec& exec, const int32_t* ids, int64_t count, int64_t step,
+                    int32_t* last_steps) {
+  check_entries("set_last_steps", count, step, last_steps);
+  dispatch(exec, cpu::for_each_factor, cuda::for_each_factor,
+           FactorLoop{SetLastStep{ids, static_cast<int32_t>(step), last_steps}}, count);
 }
 
 void add_to_entries(const Exec& exec, const int32_t* ids, int64_t count, const float* x,

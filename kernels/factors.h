@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "sketchgrad/kernels/exec.h"
+#include "sketchgrad/kernels/update_rules.h"
 #include "sketchgrad/kernels/views.h"
 
 // What factored state (a float a row, a float a column: row-wise, rank-one, SM3 memories) needs of
@@ -43,9 +44,16 @@ void sum_of_entries(const Exec&, const int32_t* ids, int64_t count, const float*
 void sum_of_products(const Exec&, const int32_t* ids, int64_t count, const float* x, const float* y,
                      double* out);
 
-// x[id] = decay * x[id] + scale * values[r] for the entries r.
-void advance_entries(const Exec&, const int32_t* ids, int64_t count, float decay, float scale,
+// x[id] = decay * x[id] + scale * values[r] for the entries r, with decay and scale of `rule`.
+void advance_entries(const Exec&, const int32_t* ids, int64_t count, const Accumulate& rule,
                      const float* values, float* x);
+
+// Rows that steps left out: out[r] = decay^(step - last_steps[id]), the decay itself where
+// last_steps[id] is 0; and last_steps[id] = step. step < 2^31.
+void decays_since(const Exec&, const int32_t* ids, int64_t count, const int32_t* last_steps,
+                  int64_t step, float decay, float* out);
+void set_last_steps(const Exec&, const int32_t* ids, int64_t count, int64_t step,
+                    int32_t* last_steps);
 
 // out[r] = x[id] + scale * values[r] for the entries r, 0 for those that are no row.
 void add_to_entries(const Exec&, const int32_t* ids, int64_t count, const float* x, float scale,
@@ -56,12 +64,14 @@ void raise_entries(const Exec&, const float* values, int64_t count, float* x);
 
 // x[c] = decay * x[c] + scale * values[c] with a decay that lies on the device:
 // decay = 1 + (entry_decay - 1) * factor * part / whole, and entry_decay where whole is 0: what
-// a sum over all rows keeps where `part` of it decays.
+// a sum over all rows keeps where `part` of it decays. Where entries decay each by their own,
+// `kept` is what is left of the part.
 struct PartialDecay {
   float entry_decay;
   float factor;
   const float* part;
   const float* whole;
+  const float* kept = nullptr;
 };
 void advance_columns(const Exec&, const PartialDecay&, float scale, const float* values,
                      int64_t count, float* x);

@@ -106,13 +106,46 @@ struct EntryProduct {
 
 struct AdvanceEntry {
   const int32_t* ids;
-  float decay;
-  float scale;
+  Accumulate rule;
   const float* values;
   float* x;
   SG_HD void operator()(int64_t r) const {
     const int64_t id = table_row_of(ids, r);
-    if (id >= 0) x[id] = decay * x[id] + scale * values[r];
+    if (id >= 0) x[id] = rule.of_entry(r).decay * x[id] + rule.scale * values[r];
+  }
+};
+
+struct DecaySince {
+  const int32_t* ids;
+  const int32_t* last_steps;
+  int32_t step;
+  float decay;
+  float* out;
+  SG_HD void operator()(int64_t r) const {
+    const int64_t id = table_row_of(ids, r);
+    const int32_t last = id >= 0 ? last_steps[id] : 0;
+    out[r] = last > 0 ? power(decay, static_cast<uint32_t>(step - last)) : decay;
+  }
+
+ private:
+  // By squares: the same bits everywhere.
+  static SG_HD float power(float base, uint32_t exponent) {
+    float result = 1.0f;
+    for (; exponent > 0; exponent >>= 1) {
+      if ((exponent & 1u) != 0) result *= base;
+      base *= base;
+    }
+    return result;
+  }
+};
+
+struct SetLastStep {
+  const int32_t* ids;
+  int32_t step;
+  int32_t* last_steps;
+  SG_HD void operator()(int64_t r) const {
+    const int64_t id = table_row_of(ids, r);
+    if (id >= 0) last_steps[id] = step;
   }
 };
 
@@ -144,8 +177,10 @@ struct AdvanceColumn {
   float* x;
   SG_HD void operator()(int64_t c) const {
     const float whole = *decay.whole;
-    const float share = whole != 0.0f ? decay.factor * *decay.part / whole : 1.0f;
-    x[c] = (1.0f + (decay.entry_decay - 1.0f) * share) * x[c] + scale * values[c];
+    const float lost = decay.kept != nullptr ? *decay.kept - *decay.part
+                                             : (decay.entry_decay - 1.0f) * *decay.part;
+    const float change = whole != 0.0f ? decay.factor * lost / whole : decay.entry_decay - 1.0f;
+    x[c] = (1.0f + change) * x[c] + scale * values[c];
   }
 };
 
@@ -223,7 +258,8 @@ struct AxisMaximum {
   }
 };
 
-using FactorLoop = std::variant<AdvanceEntry, AddToEntry, RaiseEntry, AdvanceColumn, OverMean,
-                                OverLength, MultiplyBy, CombineColumn, SpreadMinimum, AxisMaximum>;
+using FactorLoop =
+    std::variant<AdvanceEntry, DecaySince, SetLastStep, AddToEntry, RaiseEntry, AdvanceColumn,
+                 OverMean, OverLength, MultiplyBy, CombineColumn, SpreadMinimum, AxisMaximum>;
 
 }  // namespace sketchgrad::kernels

@@ -64,15 +64,17 @@ struct PieceWeights {
   float input_weight;
 };
 
-// `row_state` is the row's float of this piece, where the reading keeps one: advanced. `alone`: the
-// row has a bucket of its own, and its estimate is exact.
+// `rule`: step.accumulate, of the entry. `row_state` is the row's float of this piece, where the
+// reading keeps one: advanced. `alone`: the row has a bucket of its own, and its estimate is exact.
 template <int kDepth>
-SG_HD PieceWeights weigh_piece(RowWeights weights, const SketchStep& step,
+SG_HD PieceWeights weigh_piece(RowWeights weights, const SketchStep& step, const Accumulate& rule,
                                const PieceSums<float>& sums, int64_t columns, bool alone,
                                float& row_state) {
-  const Accumulate& rule = step.accumulate;
+  // What the row's own part of a bucket decays besides the bucket: in steps that left the row out.
+  const float skipped = rule.decay - step.accumulate.decay;
   const float share = 1.0f / static_cast<float>(columns);
   PieceWeights result{rule.decay, rule.scale, 0.0f, step.estimate_weight, step.input_weight};
+  if (alone || step.estimate_weight != 0.0f) result.estimate_weight += skipped;
   if (alone) {
     if (weights == RowWeights::by_power) {
       row_state = wiener_power(sums.power, rule, 1.0f, sums.cross, sums.input);
@@ -82,12 +84,13 @@ SG_HD PieceWeights weigh_piece(RowWeights weights, const SketchStep& step,
   } else if (weights == RowWeights::by_depths) {
     constexpr int kPairs = kDepth > 1 ? kDepth * (kDepth - 1) : 1;
     result.decay *= depth_trust(sums.noise / kPairs, sums.power);
-    result.scale = step.mass - result.decay * step.previous_mass;
+    result.scale = rule.scale + (rule.decay - result.decay) * step.previous_mass;
   } else if (weights == RowWeights::by_power) {
     const float trust = wiener_trust(row_state, sums.power);
     row_state = wiener_power(row_state, rule, trust, sums.cross, sums.input);
     result.decay *= trust;
-    result.scale = step.mass - result.decay * step.previous_mass;
+    result.estimate_weight += trust * skipped;
+    result.scale = rule.scale + (rule.decay - result.decay) * step.previous_mass;
   } else if (weights == RowWeights::by_scale) {
     const ShapeWeights shape = shape_weights(row_state, rule, sums.input * share, sums.sum * share);
     result.decay = shape.decay;

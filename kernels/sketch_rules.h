@@ -107,15 +107,15 @@ SG_HD T combine_median(const T (&values)[n]) {
 // and u the input, the new value is x = decay e + scale u:
 enum class RowWeights : uint8_t {
   constant,   // decay = gamma, scale = c
-  by_depths,  // decay = trust gamma, scale = mass - decay previous_mass; trust from the
-              // disagreement of the depths (depth_trust)
+  by_depths,  // decay = trust gamma, scale = c + (1 - trust) gamma previous_mass; trust from
+              // the disagreement of the depths (depth_trust)
   by_power,   // the same with the trust of a Wiener filter (wiener_trust), from the power of x that
               // is tracked with the row
   by_scale,   // the sketch holds shapes, the scale is kept with the row (shape_weights)
 };
-// mass is the sum of the weights that the exact rule gives to all inputs so far, previous_mass the
-// same one step earlier. So each gradient keeps its full weight over time, whatever the sketch
-// forgets: at trust 1 this is the exact rule, at trust 0 the rule without memory.
+// previous_mass is the sum of the weights that the exact rule has given to all inputs one step
+// earlier. So each gradient keeps its full weight over time, whatever the sketch forgets: at trust
+// 1 this is the exact rule, at trust 0 the rule without memory.
 
 // Rows are weighed by pieces of columns: of about 64, so that threads can share rows; of more where
 // a row would have over four pieces, so that what is kept with rows stays little; never of more
@@ -191,7 +191,6 @@ struct SketchStep {
   bool mean = false;
   bool clamp_at_zero = false;  // floor 0: signed changes of an average may not take it below
   RowWeights rows = RowWeights::constant;  // by_depths: depth >= 2
-  float mass = 0.0f;
   float previous_mass = 0.0f;
   bool requery = false;  // rows read the sketch again after the step; RowWeights::constant
 };

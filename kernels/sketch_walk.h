@@ -125,8 +125,7 @@ class SketchWalk {
   SketchWalk reread() const {
     SketchWalk walk = *this;
     walk.write_ = false;
-    walk.state_.step.accumulate.decay = 1.0f;
-    walk.state_.step.accumulate.scale = 0.0f;
+    walk.state_.step.accumulate = walk.state_.step.accumulate.nothing();
     return walk;
   }
 
@@ -188,7 +187,8 @@ class SketchWalk {
         : walk_(walk),
           gradient_(walk.gradient_.row(r)),
           row_state_(walk.state_.row_state.data != nullptr ? walk.row_state(r) : nullptr),
-          alone_(walk.state_.is_alone(walk.slot(0, r))) {
+          alone_(walk.state_.is_alone(walk.slot(0, r))),
+          rule_(walk.state_.step.accumulate.of_entry(r)) {
       for (int32_t j = 0; j < walk.state_.sketch.depth; ++j) buckets_[j] = walk.bucket(j, r);
     }
 
@@ -209,6 +209,7 @@ class SketchWalk {
     const float* gradient_;
     float* row_state_;  // of the next piece
     bool alone_;        // in a bucket of its own
+    Accumulate rule_;
     Bucket buckets_[kMaxSketchDepth];
   };
 
@@ -285,7 +286,7 @@ class SketchWalk {
                                   sum_lanes(sums.sum)};
     float no_state = 0.0f;
     const PieceWeights weights =
-        weigh_piece<kDepth>(kWeights, step, totals, piece.columns, row.alone_,
+        weigh_piece<kDepth>(kWeights, step, row.rule_, totals, piece.columns, row.alone_,
                             row.row_state_ != nullptr ? *row.row_state_ : no_state);
     Lanes change[kWidestPiece / kLanes];
     for (int64_t c = 0; c < piece.span(); c += kLanes) {

@@ -84,8 +84,7 @@ struct LaneVariable {
   // A variable whose value the rule reads and that stays as it is.
   LaneVariable reread() const {
     LaneVariable variable = *this;
-    variable.step.accumulate.decay = 1.0f;
-    variable.step.accumulate.scale = 0.0f;
+    variable.step.accumulate = variable.step.accumulate.nothing();
     return variable;
   }
 };
@@ -174,10 +173,10 @@ struct LaneTile {
 // ---- One piece of a row
 
 // A sketched variable's new values and the row's change, from the readings of its depths:
-// read(j, s) gives those of depth j in step s, sign and scale included. `slot`: in the first depth.
+// read(j, s) gives those of depth j in step s, sign and scale included. `r`: the entry.
 template <int kDepth, class Span, class Group, class Read>
 SG_HD void advance_piece(const Group& group, const Span& span, const LaneVariable& variable,
-                         Slot slot, float* row_state, const Read& read,
+                         int64_t r, float* row_state, const Read& read,
                          const typename Span::Values& gradient, typename Span::Values& value,
                          typename Span::Values& change) {
   const SketchStep& step = variable.step;
@@ -201,9 +200,9 @@ SG_HD void advance_piece(const Group& group, const Span& span, const LaneVariabl
     sums.input = sum_over_lanes(group, sums.input);
     sums.sum = sum_over_lanes(group, sums.sum);
   }
-  const bool alone = slot_bucket(slot) >= variable.first_own_bucket;
-  const PieceWeights weights =
-      weigh_piece<kDepth>(step.rows, step, sums, span.columns, alone, state);
+  const bool alone = slot_bucket(variable.slots[r]) >= variable.first_own_bucket;
+  const PieceWeights weights = weigh_piece<kDepth>(step.rows, step, step.accumulate.of_entry(r),
+                                                   sums, span.columns, alone, state);
   if (row_state != nullptr) {
     group.sync();  // all lanes have read the old state
     if (group.lane() == 0) *row_state = state;
@@ -234,10 +233,10 @@ SG_HD void for_each_value(const Span& span, const typename Span::Values& gradien
 }
 
 template <class Group, class Span>
-SG_HD void advance_block(const Group& group, const Span& span, const BlockState& state, int64_t id,
-                         int64_t column, int64_t piece, const typename Span::Values& gradient,
-                         typename Span::Values& value) {
-  const BlockState::Row row = state.row(id);
+SG_HD void advance_block(const Group& group, const Span& span, const BlockState& state, int64_t r,
+                         int64_t id, int64_t column, int64_t piece,
+                         const typename Span::Values& gradient, typename Span::Values& value) {
+  const BlockState::Row row = state.row(r, id);
   const float old = row.scales[piece];
   uint32_t largest = 0;
   for_each_value(span, gradient, value, [&](int64_t c, float g) {
@@ -259,29 +258,29 @@ SG_HD void advance_block(const Group& group, const Span& span, const BlockState&
 // A variable that lies in no sketch.
 template <class Group, class Span>
 SG_HD void advance_elements(const Group& group, const Span& span, const LaneVariable& variable,
-                            int64_t id, int64_t column, int64_t piece,
+                            int64_t r, int64_t id, int64_t column, int64_t piece,
                             const typename Span::Values& gradient, typename Span::Values& value) {
   if (variable.kind == LaneVariable::Kind::none) {
     value = gradient;
     return;
   }
   if (variable.kind == LaneVariable::Kind::block) {
-    return advance_block(group, span, variable.block, id, column, piece, gradient, value);
+    return advance_block(group, span, variable.block, r, id, column, piece, gradient, value);
   }
   if (variable.kind == LaneVariable::Kind::factored) {
-    const FactoredState::Row row = variable.factored.row(id);
+    const FactoredState::Row row = variable.factored.row(r, id);
     return for_each_value(span, gradient, value,
                           [&](int64_t c, float g) { return row.next(column + c, g); });
   }
   if (variable.kind == LaneVariable::Kind::bf16) {
-    const Bf16State::Row row = variable.bf16.row(id);
+    const Bf16State::Row row = variable.bf16.row(r, id);
     return for_each_value(span, gradient, value, [&](int64_t c, float g) {
       const float next = row.next(column + c, g);
       row.store(column + c, next);
       return next;
     });
   }
-  const DenseState::Row row = variable.dense.row(0, id);
+  const DenseState::Row row = variable.dense.row(r, id);
   const typename Span::Values old = span.load(row.x + column);
   span.for_each_step([&](int s, int64_t) {
     for (int i = 0; i < Span::kVec; ++i) {
@@ -366,15 +365,14 @@ struct BucketLanes {
                             int32_t r, int64_t id, int64_t column, int64_t piece,
                             const Values& gradient, Bucket& bucket, Values& value) {
     if (variable.kind != LaneVariable::Kind::sketch) {
-      advance_elements(group, span, variable, id, column, piece, gradient, value);
+      advance_elements(group, span, variable, r, id, column, piece, gradient, value);
       return;
     }
-    const Slot slot = variable.slots[r];
-    const float sign = slot_factor(variable.step, slot);
+    const float sign = slot_factor(variable.step, variable.slots[r]);
     const float factor = variable.step.cell_scale * sign;
     Values change;
     advance_piece<1>(
-        group, span, variable, slot, row_state_of(variable, id, piece),
+        group, span, variable, r, row_state_of(variable, id, piece),
         [&](int, int s, int64_t) {
           Floats<Span::kVec> reading = bucket.old.step[s];
           for (int i = 0; i < Span::kVec; ++i) reading.at[i] *= factor;
@@ -439,7 +437,7 @@ struct RowLanes {
   SG_HD void advance(const Group& group, const Span& span, const Part& part, int64_t r, int64_t id,
                      int64_t column, const Values& gradients, Values& value) const {
     if (part.variable.kind != LaneVariable::Kind::sketch) {
-      advance_elements(group, span, part.variable, id, column, column / tile.piece_columns,
+      advance_elements(group, span, part.variable, r, id, column, column / tile.piece_columns,
                        gradients, value);
       return;
     }
@@ -477,8 +475,7 @@ struct RowLanes {
     }
     Values change;
     advance_piece<kDepth>(
-        group, span, variable, variable.slots[r],
-        row_state_of(variable, id, column / tile.piece_columns),
+        group, span, variable, r, row_state_of(variable, id, column / tile.piece_columns),
         [&](int j, int, int64_t c) {
           Floats<Span::kVec> reading = load_floats<Span::kVec>(cells[j] + c);
           for (int i = 0; i < Span::kVec; ++i) reading.at[i] *= factor[j];

@@ -18,6 +18,14 @@ struct Accumulate {
   float decay = 0;
   float scale = 1;
   bool squared = false;
+  const float* decays = nullptr;  // [K]: of each entry, in the place of `decay`
+
+  SG_HD Accumulate of_entry(int64_t r) const {
+    return {decays != nullptr ? decays[r] : decay, scale, squared};
+  }
+
+  // A step that leaves the variable as it is.
+  SG_HD Accumulate nothing() const { return {1.0f, 0.0f, squared}; }
 
   template <class T>  // a float, or floats side by side
   SG_HD T input(T g) const {
@@ -109,14 +117,14 @@ struct DenseState {
     }
     SG_HD void store(int64_t c, float value) const { x[c] = value; }
   };
-  SG_HD Row row(int64_t, int64_t id) const { return {state.row(id), accumulate}; }
+  SG_HD Row row(int64_t r, int64_t id) const { return {state.row(id), accumulate.of_entry(r)}; }
 };
 
 // Accesses that are advanced element by element in place, in the loop of the rule itself.
 using ElementAccess = std::variant<NoState, DenseState>;
 
 // ---- Accesses that are advanced a piece of a row at a time: the rule gets a piece's new values.
-// Pieces are those of sketch_piece_columns. row(id) gives next(c, g), the new value.
+// Pieces are those of sketch_piece_columns. row(r, id) gives next(c, g), the new value.
 
 // A factor a row and one a column: x = decay * f + scale * input(g), f the product or the minimum
 // of both. Nothing is stored: what the factors take in comes before or after (factors.h).
@@ -139,7 +147,9 @@ struct FactoredState {
       return accumulate.decay * f + accumulate.scale * accumulate.input(g);
     }
   };
-  SG_HD Row row(int64_t id) const { return {rows[id], columns, minimum, accumulate}; }
+  SG_HD Row row(int64_t r, int64_t id) const {
+    return {rows[id], columns, minimum, accumulate.of_entry(r)};
+  }
 };
 
 // The upper half of a float for each element, rounded stochastically. next_of and rounded are for
@@ -165,7 +175,9 @@ struct Bf16State {
       x[c] = static_cast<uint16_t>(rounded(value, static_cast<uint32_t>(c)));
     }
   };
-  SG_HD Row row(int64_t id) const { return {state.row(id), accumulate, key.row(id)}; }
+  SG_HD Row row(int64_t r, int64_t id) const {
+    return {state.row(id), accumulate.of_entry(r), key.row(id)};
+  }
 };
 
 // Eight bits for each element and a scale for each piece of a row: its largest magnitude over
@@ -203,8 +215,8 @@ struct BlockState {
                                                  : rounded<false>(value, column, inverse_scale));
     }
   };
-  SG_HD Row row(int64_t id) const {
-    return {codes.row(id), scales.row(id), with_signs, accumulate, key.row(id)};
+  SG_HD Row row(int64_t r, int64_t id) const {
+    return {codes.row(id), scales.row(id), with_signs, accumulate.of_entry(r), key.row(id)};
   }
 };
 

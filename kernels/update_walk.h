@@ -160,7 +160,7 @@ struct PieceWalk {
   class Row {
    public:
     Row(const PieceWalk& walk, int64_t r)
-        : row_(std::visit([&](const auto& any) -> AnyRow { return any.row(walk.table_row(r)); },
+        : row_(std::visit([&](const auto& any) -> AnyRow { return any.row(r, walk.table_row(r)); },
                           walk.access)),
           gradient_(walk.gradient.row(r)),
           begin_(walk.begin),

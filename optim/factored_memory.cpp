@@ -25,8 +25,9 @@ void advance_row_means(StepRows& step, const kernels::Accumulate& accumulate, co
   const kernels::ConstMatrix& gradient = step.gradient();
   const Tensor sums = workspace(step, "factors.row_sums", gradient.rows);
   kernels::row_sums(step.exec(), step.ids(), gradient, accumulate.squared, sums.data<float>());
-  kernels::advance_entries(step.exec(), step.ids(), gradient.rows, accumulate.decay,
-                           accumulate.scale / static_cast<float>(gradient.cols), sums.data<float>(),
+  kernels::Accumulate mean = accumulate;
+  mean.scale /= static_cast<float>(gradient.cols);
+  kernels::advance_entries(step.exec(), step.ids(), gradient.rows, mean, sums.data<float>(),
                            rows.data<float>());
 }
 
@@ -72,19 +73,30 @@ kernels::StateAccess RankOneMemory::begin(StepRows& step, const kernels::Accumul
   const int64_t dim = columns_.numel();
   float* const columns = columns_.data<float>();
   const Tensor sums = workspace(step, "factors.column_sums", dim);
-  const Tensor totals = workspace(step, "factors.totals", 2);
+  const Tensor totals = workspace(step, "factors.totals", 3);
   float* const part = totals.data<float>();
   float* const whole = part + 1;
+  float* const kept = part + 2;
 
   kernels::column_sums(exec, step.ids(), step.gradient(), accumulate.squared, sums.data<float>());
   kernels::sum_of_entries(exec, step.ids(), step.count(), rows_.data<float>(), part);
   kernels::sum_of_entries(exec, nullptr, dim, columns, whole);
-  // Where all rows are active they are the whole, to the last bit.
-  const bool all = step.ids() == nullptr;
-  kernels::advance_columns(
-      exec, {accumulate.decay, all ? 1.0f : static_cast<float>(dim), all ? whole : part, whole},
-      accumulate.scale, sums.data<float>(), dim, columns);
-  advance_row_means(step, accumulate, rows_);
+  kernels::Accumulate rest = accumulate;  // of the rows' step
+  kernels::PartialDecay decay{accumulate.decay, static_cast<float>(dim), part, whole};
+  if (accumulate.decays != nullptr) {
+    rest.scale = 0.0f;
+    kernels::advance_entries(exec, step.ids(), step.count(), rest, rows_.data<float>(),
+                             rows_.data<float>());
+    kernels::sum_of_entries(exec, step.ids(), step.count(), rows_.data<float>(), kept);
+    decay.kept = kept;
+    rest = {1.0f, accumulate.scale, accumulate.squared};
+  } else if (step.ids() == nullptr) {
+    // Where all rows are active they are the whole, to the last bit.
+    decay.factor = 1.0f;
+    decay.part = whole;
+  }
+  kernels::advance_columns(exec, decay, accumulate.scale, sums.data<float>(), dim, columns);
+  advance_row_means(step, rest, rows_);
 
   shape_ = workspace(step, "factors.shape", dim);
   kernels::sum_of_entries(exec, nullptr, dim, columns, whole);
@@ -100,6 +112,8 @@ Sm3Memory::Sm3Memory(const StateMemoryContext& context, const Sm3Covers& spec)
     : name_(context.name), variant_(spec.variant), dim_(context.dim) {
   check(spec.variant == 1 || spec.variant == 2, "[sm3] variant {} of {} is none of 1, 2",
         spec.variant, name_);
+  check(!context.decays_skipped || context.accumulate.decay == 1.0f,
+        "[sm3] {}: bounds of columns cannot decay by the steps that left single rows out", name_);
   check(context.role == MomentRole::second,
         "[sm3] {} is a first moment: bounds of squares hold second moments only", name_);
   rows_ = state(context, "rows", context.rows);
@@ -130,9 +144,9 @@ void Sm3Memory::raise_axes(StepRows& step, float decay, float scale, const Tenso
     float* const cover = axis.cover.data<float>();
     kernels::axis_maxima(step.exec(), axis.columns, column_maxima.data<float>(), raised);
     if (step.ids() == nullptr) {
-      kernels::advance_entries(step.exec(), nullptr, size, decay, scale, raised, cover);
+      kernels::advance_entries(step.exec(), nullptr, size, {decay, scale}, raised, cover);
     } else {
-      kernels::advance_entries(step.exec(), nullptr, size, scale, decay, cover, raised);
+      kernels::advance_entries(step.exec(), nullptr, size, {scale, decay}, cover, raised);
       kernels::raise_entries(step.exec(), raised, size, cover);
     }
   }
@@ -161,8 +175,8 @@ kernels::StateAccess Sm3Memory::begin(StepRows& step, const kernels::Accumulate&
   kernels::row_maxima(step.exec(), step.ids(), gradient, covers, row_maxima_.data<float>());
   kernels::column_maxima(step.exec(), step.ids(), gradient, covers, column_maxima_.data<float>());
   if (first) {
-    kernels::advance_entries(step.exec(), step.ids(), gradient.rows, accumulate.decay,
-                             accumulate.scale, row_maxima_.data<float>(), rows);
+    kernels::advance_entries(step.exec(), step.ids(), gradient.rows, accumulate,
+                             row_maxima_.data<float>(), rows);
     raise_axes(step, accumulate.decay, accumulate.scale, column_maxima_);
     column_cover_ = column_cover(step);
   }
@@ -172,7 +186,7 @@ kernels::StateAccess Sm3Memory::begin(StepRows& step, const kernels::Accumulate&
 
 void Sm3Memory::end(StepRows& step) {
   if (variant_ == 2) {
-    kernels::advance_entries(step.exec(), step.ids(), step.count(), 0.0f, 1.0f,
+    kernels::advance_entries(step.exec(), step.ids(), step.count(), {0.0f, 1.0f},
                              row_maxima_.data<float>(), rows_.data<float>());
     raise_axes(step, 0.0f, 1.0f, column_maxima_);
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sketchgrad/kernels/factors.h"
+
 namespace sketchgrad {
 
 namespace {
@@ -54,6 +56,10 @@ std::string ranks_key(const Parameter& parameter) {
   return "optimizer." + parameter.name + ".row_ranks";
 }
 
+std::string last_steps_key(const Parameter& parameter) {
+  return "optimizer." + parameter.name + ".last_steps";
+}
+
 void check_ranks(const StateDict& state, const std::string& key, const Tensor& ranks) {
   const bool saved = state.tensors.contains(key);
   check(saved == ranks.defined(), "[optimizer] {} of {}: {}, this optimizer has {}", key,
@@ -75,7 +81,8 @@ void check_ranks(const StateDict& state, const std::string& key, const Tensor& r
 
 std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const MemorySpec& spec,
                                          const std::optional<kernels::Accumulate>& accumulate,
-                                         MomentRole role, uint64_t seed, const Tensor& row_ranks) {
+                                         MomentRole role, uint64_t seed, const Tensor& row_ranks,
+                                         bool decays_skipped) {
   const char* moment = role == MomentRole::first ? "first" : "second";
   if (!accumulate) {
     check(std::holds_alternative<Dense>(spec) || std::holds_alternative<None>(spec),
@@ -86,6 +93,7 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
   StateMemoryContext context = memory_context(parameter.name + "." + moment, parameter.value, role,
                                               *accumulate, hash_seed(seed, parameter.name));
   context.row_ranks = row_ranks;
+  context.decays_skipped = decays_skipped;
   return make_memory(spec, context);
 }
 
@@ -98,11 +106,20 @@ void Optimizer::add(Parameter& parameter, const Moments& moments) {
   }
   const RuleStep rule = rule_step(1);
   const Tensor ranks = ranks_of(parameter, moments);
-  slots_.push_back(
-      {&parameter,
-       make_moment(parameter, moments.first, rule.first, MomentRole::first, seed_, ranks),
-       make_moment(parameter, moments.second, rule.second, MomentRole::second, seed_, ranks),
-       ranks});
+  const auto make = [&](const MemorySpec& spec, const auto& accumulate, MomentRole role) {
+    return make_moment(parameter, spec, accumulate, role, seed_, ranks, moments.decay_skipped);
+  };
+  Slot slot{&parameter,
+            make(moments.first, rule.first, MomentRole::first),
+            make(moments.second, rule.second, MomentRole::second),
+            ranks,
+            {}};
+  if (moments.decay_skipped) {
+    slot.last_steps = Tensor::zeros({table_view(parameter.value).rows},
+                                    {Category::optimizer_state, parameter.name + ".last_steps"},
+                                    DType::int32, parameter.value.device());
+  }
+  slots_.push_back(std::move(slot));
 }
 
 void Optimizer::add(const std::vector<Parameter*>& parameters) {
@@ -123,6 +140,12 @@ const StateMemory* Optimizer::memory(const Parameter& parameter, MomentRole role
   return nullptr;
 }
 
+bool Optimizer::decays_skipped(const Parameter& parameter) const {
+  return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
+    return slot.parameter == &parameter && slot.last_steps.defined();
+  });
+}
+
 void Optimizer::step() {
   ++steps_;
   const RuleStep rule = rule_step(steps_);
@@ -138,7 +161,8 @@ void Optimizer::step_parameter(Slot& slot, const RuleStep& rule) {
   if (gradient.numel() == 0) return;
   const bool row_sparse = slot.parameter->gradient.kind() == Gradient::Kind::row_sparse;
   const Tensor ids = row_sparse ? slot.parameter->gradient.rows().ids : Tensor();
-  const bool by_rows = row_sparse || (slot.first && slot.first->needs_rows()) ||
+  const bool by_rows = row_sparse || slot.last_steps.defined() ||
+                       (slot.first && slot.first->needs_rows()) ||
                        (slot.second && slot.second->needs_rows());
   // Elements on their own need no rows: one long row is cut into even pieces.
   kernels::Matrix parameter =
@@ -148,8 +172,12 @@ void Optimizer::step_parameter(Slot& slot, const RuleStep& rule) {
   StepRows rows(value.exec(), value.device(), row_sparse ? ids.data<int32_t>() : nullptr,
                 kernels::contiguous(gradient.data<float>(), count, parameter.cols), steps_);
   const auto begin = [&](StateMemory* memory, const std::optional<kernels::Accumulate>& moment) {
-    return memory != nullptr ? memory->begin(rows, *moment)
-                             : kernels::StateAccess{kernels::NoState{}};
+    if (memory == nullptr) return kernels::StateAccess{kernels::NoState{}};
+    kernels::Accumulate accumulate = *moment;
+    if (slot.last_steps.defined() && accumulate.decay < 1.0f) {
+      accumulate.decays = rows.decays_since(slot.last_steps, accumulate.decay);
+    }
+    return memory->begin(rows, accumulate);
   };
   const kernels::StateAccess first = begin(slot.first.get(), rule.first);
   const kernels::StateAccess second = begin(slot.second.get(), rule.second);
@@ -157,6 +185,10 @@ void Optimizer::step_parameter(Slot& slot, const RuleStep& rule) {
                        parameter);
   if (slot.first) slot.first->end(rows);
   if (slot.second) slot.second->end(rows);
+  if (slot.last_steps.defined()) {
+    kernels::set_last_steps(rows.exec(), rows.ids(), count, steps_,
+                            slot.last_steps.data<int32_t>());
+  }
 }
 
 void Optimizer::clear_gradients() {
@@ -203,6 +235,9 @@ std::vector<StateBytes> Optimizer::state_bytes() const {
     if (slot.row_ranks.defined()) {
       result.push_back({slot.parameter->name + ".row_ranks", slot.row_ranks.bytes()});
     }
+    if (slot.last_steps.defined()) {
+      result.push_back({slot.parameter->name + ".last_steps", slot.last_steps.bytes()});
+    }
   }
   return result;
 }
@@ -217,12 +252,20 @@ void Optimizer::save(StateDict& state) const {
       memory.save(state, prefix);
     });
     if (slot.row_ranks.defined()) state.tensors[ranks_key(*slot.parameter)] = slot.row_ranks;
+    if (slot.last_steps.defined()) state.tensors[last_steps_key(*slot.parameter)] = slot.last_steps;
   }
 }
 
 void Optimizer::load(const StateDict& state) {
   for (Slot& slot : slots_) {
     check_ranks(state, ranks_key(*slot.parameter), slot.row_ranks);
+    const std::string last_steps = last_steps_key(*slot.parameter);
+    const bool saved = state.tensors.contains(last_steps);
+    check(saved == slot.last_steps.defined(),
+          "[optimizer] {} holds {}, this optimizer decays rows {}", state.source,
+          saved ? last_steps : fmt::format("no {}", last_steps),
+          saved ? "by one step whatever left them out" : "by the steps that left them out");
+    if (saved) state.copy_to(last_steps, slot.last_steps);
     for_each_memory(slot, [&](StateMemory& memory, const std::string& name) {
       memory.load(state, "optimizer." + name + ".");
     });

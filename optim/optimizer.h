@@ -27,6 +27,10 @@ struct Moments {
   // All rows of the table in the order of the bands of a banded sketch, as by falling frequency;
   // empty: by id. State of 4 bytes a row, once a table ("row_ranks": the place of each row).
   std::vector<int32_t> row_order = {};
+  // A row that row-sparse steps left out decays by as many steps when it is active again, as if
+  // each of them had been one of no gradient, in 4 bytes a row of the table. Otherwise it goes on
+  // as it was (SparseAdam). Parameters of inactive rows stay in both cases.
+  bool decay_skipped = false;
 };
 
 struct StateBytes {
@@ -74,6 +78,7 @@ class Optimizer {
   // What holds a moment of a parameter, for those who watch it; null where the rule has no such
   // moment or the parameter was not added. It stays where it is as long as the optimizer lives.
   const StateMemory* memory(const Parameter& parameter, MomentRole role) const;
+  bool decays_skipped(const Parameter& parameter) const;  // Moments::decay_skipped
 
   // Between steps: folds the sketches that have an even number of buckets to half of them
   // (StateMemory::fold), so that training can go on in less memory. The bytes that this frees; 0
@@ -96,6 +101,7 @@ class Optimizer {
     std::unique_ptr<StateMemory> first;   // null where the rule has no first moment
     std::unique_ptr<StateMemory> second;  // likewise
     Tensor row_ranks;                     // of StateMemoryContext; mostly undefined
+    Tensor last_steps;                    // int32 [rows], with decay_skipped: 0 or the row's last
   };
   void step_parameter(Slot&, const RuleStep&);
 

@@ -58,7 +58,9 @@ void RankOneL2Memory::end(StepRows& step) {
   float* const v = right_.data<float>();
 
   kernels::row_products(exec, ids, gradient, squared, v, products.data());
-  kernels::advance_entries(exec, ids, count, accumulate_.decay, 0.0f, products.data(), u);
+  kernels::Accumulate kept = accumulate_;
+  kept.scale = 0.0f;
+  kernels::advance_entries(exec, ids, count, kept, products.data(), u);
   kernels::add_to_entries(exec, ids, count, u, scale, products.data(), projected.data());
 
   // M^T p = (k . p) v + scale X^T p, over a length, so that products of small numbers do not
@@ -78,7 +80,7 @@ void RankOneL2Memory::end(StepRows& step) {
   kernels::sum_of_products(exec, nullptr, dim, v, next.data(), cosine);
   kernels::row_products(exec, ids, gradient, squared, next.data(), products.data());
   kernels::multiply_by(exec, cosine, rows, u);
-  kernels::advance_entries(exec, ids, count, 1.0f, scale, products.data(), u);
+  kernels::advance_entries(exec, ids, count, {1.0f, scale}, products.data(), u);
   kernels::copy(exec, next.data(), v, dim);
 }
 

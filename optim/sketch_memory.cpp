@@ -84,6 +84,11 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
         kernels::kMaxSketchDepth);
   check(geometry.width >= 1 && geometry.buckets() < int64_t{kernels::kSlotSign},
         "[sketch] {} buckets a depth of {} are outside 1 to 2^31 - 1", geometry.buckets(), name_);
+  check(!context.decays_skipped || (reading != Reading::linear && reading != Reading::bucket_local),
+        "[sketch] reading {} of {} cannot decay by the steps that left a row out: {}",
+        to_string(reading), name_,
+        reading == Reading::linear ? "it decays all rows in every step"
+                                   : "the rows of a bucket decay by one factor");
   // Its cells are divided by the decay.
   check(reading != Reading::linear || context.accumulate.decay > 0.0f,
         "[sketch] reading linear of {} needs a decay above 0; without decay the moment needs no "
@@ -144,7 +149,6 @@ kernels::SketchStep SketchMemory::choices(const kernels::Accumulate& accumulate,
       .estimate_weight = decay - 1.0f,
       .input_weight = accumulate.scale,
       .clamp_at_zero = role_ == MomentRole::second,
-      .mass = mass_after(accumulate, step_number),
       .previous_mass = mass_after(accumulate, step_number - 1)};
   switch (reading_) {
     case Reading::requery:

@@ -82,6 +82,9 @@ SketchTelemetry::SketchTelemetry(const Optimizer& optimizer, int64_t rows, uint6
                                 parameter->value.device())});
     }
     if (moments.empty()) continue;
+    check(!optimizer.decays_skipped(*parameter),
+          "[telemetry] {} decays by the steps that leave rows out, which exact state here does not",
+          parameter->name);
     // A hash of its own for each table.
     const kernels::Philox4 bits = kernels::philox(seed, 1, tables_.size());
     tables_.push_back({parameter, table.cols,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sketchgrad/kernels/factors.h"
 #include "sketchgrad/optim/dense_memory.h"
 #include "sketchgrad/optim/factored_memory.h"
 #include "sketchgrad/optim/low_precision_memory.h"
@@ -34,6 +35,17 @@ const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t 
     entry.arrays = {slots, keys, order, begin};
   }
   return entry.plan;
+}
+
+const float* StepRows::decays_since(const Tensor& last_steps, float decay) {
+  Tensor& decays = decays_[decay];
+  if (!decays.defined()) {
+    decays =
+        Tensor::empty({count()}, {Category::workspace, "step.decays"}, DType::float32, device_);
+    kernels::decays_since(exec_, ids_, count(), last_steps.data<int32_t>(), step_, decay,
+                          decays.data<float>());
+  }
+  return decays.data<float>();
 }
 
 kernels::Matrix table_view(const Tensor& value) {

@@ -33,6 +33,10 @@ class StepRows {
   int64_t count() const { return gradient_.rows; }
   int64_t step() const { return step_; }  // 1 in the first step of the optimizer
 
+  // Of each entry decay^(step - the row's last one), [K]; made once a step and decay. last_steps
+  // int32 [table rows], 0: never.
+  const float* decays_since(const Tensor& last_steps, float decay);
+
   // The rows' places in a sketch geometry; made once a step and geometry. Moments of a table with
   // as many buckets of single rows give them to the same ones (heavy_rows.h).
   const kernels::SketchPlan& plan(const kernels::RowHash& hash, int32_t depth, int64_t width,
@@ -48,6 +52,7 @@ class StepRows {
   const int32_t* ids_;
   kernels::ConstMatrix gradient_;
   int64_t step_;
+  std::map<float, Tensor> decays_;
   std::map<std::tuple<uint64_t, int64_t, const int32_t*, int32_t, int64_t, int64_t>, Plan> plans_;
 };
 
@@ -94,6 +99,7 @@ struct StateMemoryContext {
   Device device = kCpu;
   // Of a tensor of more axes than two, those that its columns are; empty: [dim].
   Shape columns_shape = {};
+  bool decays_skipped = false;  // Moments::decay_skipped
   // int32 [rows]: places of the rows in the order by which banded sketches take them; undefined:
   // the ids. It is the table's, and counted in the bytes of none of its memories.
   Tensor row_ranks = {};

@@ -203,6 +203,9 @@ void add_options(CLI::App& command, OptimizerOptions& options) {
   command.add_option("--optimizer", options.optimizer, "the rule: " + rule_names())
       ->capture_default_str();
   add_memory_options(command, options);
+  command.add_flag("--decay-skipped", options.decay_skipped,
+                   "rows of the tables that steps left out decay by as many steps when they come "
+                   "again, in 4 bytes a row; otherwise they go on as they were");
   command.add_option(
       "--optimizer-memory", options.memory,
       "bytes for the state of all parameters, as 500MB or 2GiB: chooses the memories of both "
@@ -305,7 +308,11 @@ void complete(OptimizerOptions& options) {
     options.moment1 = "none";
   }
   check(options.moment2 != "none", "--moment2: {} needs a memory", options.optimizer);
+  check(
+      !options.decay_skipped || (rule.beta1 || rule.beta2 || options.momentum.value_or(0.0) > 0.0),
+      "--decay-skipped: {} keeps nothing that decays", options.optimizer);
   if (!options.memory.empty()) {
+    check(!options.decay_skipped, "--decay-skipped cannot stand beside --optimizer-memory");
     parse_bytes("--optimizer-memory", options.memory);
     const char* const second = rule.second_moment != nullptr ? rule.second_moment : "dense";
     check((options.moment1 == "dense" || options.moment1 == "none") && options.moment2 == second,
@@ -335,14 +342,16 @@ nlohmann::json to_json(const OptimizerOptions& options) {
     if (rule.first_moment) result["moment1"] = to_string(moments.first);
     if (rule.second_moment != nullptr) result["moment2"] = to_string(moments.second);
   }
+  if (options.decay_skipped) result["decay_skipped"] = true;
   if (rule.nesterov) result["nesterov"] = options.nesterov;
   if (rule.weight_decay) result["weight_decay"] = options.weight_decay;
   return result;
 }
 
 Moments table_moments(const OptimizerOptions& options) {
-  return {parse_memory(options.moment1, MomentRole::first),
-          parse_memory(options.moment2, MomentRole::second)};
+  return {.first = parse_memory(options.moment1, MomentRole::first),
+          .second = parse_memory(options.moment2, MomentRole::second),
+          .decay_skipped = options.decay_skipped};
 }
 
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed) {

@@ -26,6 +26,7 @@ struct OptimizerOptions {
   std::optional<double> momentum;
   bool nesterov = false;
   double weight_decay = 0;
+  bool decay_skipped = false;  // Moments::decay_skipped, of the tables
   std::string memory = {};  // as parse_bytes reads it: what all state keeps to; empty: no budget
 };
 

@@ -151,7 +151,10 @@ class Planner {
     return result;
   }
   int64_t state_bytes(const Table& table) const {
-    return moment_of(table, MomentRole::first).bytes + moment_of(table, MomentRole::second).bytes;
+    const int64_t last_steps =
+        table.sketched && settings_.optimizer.decay_skipped ? table.rows * kInt : 0;
+    return moment_of(table, MomentRole::first).bytes + moment_of(table, MomentRole::second).bytes +
+           last_steps;
   }
 
   int64_t telemetry_bytes(const Table& table) const {

@@ -188,7 +188,7 @@ TEST_CASE("entries without a row count for nothing, NaN stays") {
   CHECK(rows == std::vector<float>{22, 0, 16});
   rows = {3, 0, 7};
   std::vector<float> state{1, 1};
-  advance_entries(cpu_exec(), ids.data(), 3, 0.5f, 2.0f, rows.data(), state.data());
+  advance_entries(cpu_exec(), ids.data(), 3, {0.5f, 2.0f}, rows.data(), state.data());
   CHECK(state == std::vector<float>{14.5f, 6.5f});
 
   const std::vector<float> covers{1, 1};

@@ -343,7 +343,6 @@ std::vector<Variety> first_moments() {
                    .with_signs = true,
                    .estimate_weight = -0.1f,
                    .input_weight = 0.1f,
-                   .mass = 0.5f,
                    .previous_mass = 0.4f};
   SketchStep mean = plain, requery = plain, by_depths = plain, by_power = plain;
   mean.mean = true;
@@ -512,14 +511,13 @@ TEST_CASE("trust is 1 where the depths agree and small where they show only nois
   const SketchStep step{.accumulate = {0.9f, 0.1f, false},
                         .with_signs = true,
                         .rows = RowWeights::by_depths,
-                        .mass = 0.5f,
                         .previous_mass = 0.4f};
   // With gradients of 1 a row is decay * estimate + scale.
   const Stepped out = step_sketch(g, cells, step, std::vector<float>(2 * dim, 1.0f));
   double distrusted = 0.0;
   for (size_t c = 0; c < dim; ++c) {
-    CHECK(out.values[c] == doctest::Approx(0.9 * value[c] + 0.5 - 0.9 * 0.4).epsilon(1e-4));
-    distrusted += std::abs(out.values[dim + c] - 0.5) / dim;
+    CHECK(out.values[c] == doctest::Approx(0.9 * value[c] + 0.1).epsilon(1e-4));
+    distrusted += std::abs(out.values[dim + c] - (0.1 + 0.9 * 0.4)) / dim;
   }
   CHECK(distrusted < 0.35);
 }

@@ -203,11 +203,11 @@ void print_pieces(Inputs& inputs) {
     step.accumulate = {0.9f, 0.1f, false};
     step.estimate_weight = -0.1f;
     step.input_weight = 0.1f;
-    step.mass = 0.6f;
     step.previous_mass = 0.5f;
     for (const bool alone : {false, true}) {
       float row_state = 0.7f;
-      const PieceWeights weights = weigh_piece<kDepth>(rows, step, sums, 8, alone, row_state);
+      const PieceWeights weights =
+          weigh_piece<kDepth>(rows, step, step.accumulate, sums, 8, alone, row_state);
       print("weigh_piece decay", weights.decay);
       print("weigh_piece scale", weights.scale);
       print("weigh_piece flat", weights.flat);

@@ -482,7 +482,7 @@ void compare_factors(Device other) {
         kernels::column_maxima(exec, id_data, g, cover, by_column.data<float>());
         add("row_maxima", by_row);
         add("column_maxima", by_column);
-        kernels::advance_entries(exec, id_data, rows, 0.9f, 0.1f, by_row.data<float>(),
+        kernels::advance_entries(exec, id_data, rows, {0.9f, 0.1f}, by_row.data<float>(),
                                  state.data<float>());
         add("advance_entries", state);
         kernels::raise_entries(exec, columns.data<float>(), dim, by_column.data<float>());

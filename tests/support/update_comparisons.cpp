@@ -6,6 +6,7 @@
 #include <cmath>
 #include <memory>
 
+#include "sketchgrad/kernels/factors.h"
 #include "sketchgrad/kernels/update.h"
 #include "sketchgrad/optim/state_memory.h"
 #include "sketchgrad/tests/support/compare_devices.h"
@@ -85,6 +86,7 @@ struct Case {
   std::string second;
   int64_t rows;
   int64_t dim;
+  bool decay_skipped = false;
 };
 
 // One step's active rows and their gradient.
@@ -103,7 +105,10 @@ class Table {
         rounds_(rounds(size.first) || rounds(size.second)),
         value_(on(device, Draw(22).normals(size.rows * size.dim), {size.rows, size.dim})),
         first_(make(size, size.first, MomentRole::first, kFirst)),
-        second_(make(size, size.second, MomentRole::second, kSecond)) {}
+        second_(make(size, size.second, MomentRole::second, kSecond)),
+        last_steps_(size.decay_skipped
+                        ? on(device, std::vector<int32_t>(static_cast<size_t>(size.rows)))
+                        : Tensor()) {}
 
   void step(const Step& step, int64_t number) {
     const auto count = static_cast<int64_t>(step.ids.size());
@@ -111,12 +116,20 @@ class Table {
     const Tensor ids = on(device_, step.ids.empty() ? std::vector<int32_t>{0} : step.ids);
     StepRows rows(exec_on(device_), device_, step.all ? nullptr : ids.data<int32_t>(),
                   gradient.matrix(), number);
-    const kernels::StateAccess first = first_->begin(rows, kFirst);
-    const kernels::StateAccess second = second_->begin(rows, kSecond);
+    kernels::Accumulate rule1 = kFirst, rule2 = kSecond;
+    if (last_steps_.defined()) {
+      rule1.decays = rows.decays_since(last_steps_, rule1.decay);
+      rule2.decays = rows.decays_since(last_steps_, rule2.decay);
+    }
+    const kernels::StateAccess first = first_->begin(rows, rule1);
+    const kernels::StateAccess second = second_->begin(rows, rule2);
     kernels::update_rows(rows.exec(), kAdam, first, second, rows.ids(), rows.gradient(),
                          value_.matrix());
     first_->end(rows);
     second_->end(rows);
+    if (last_steps_.defined()) {
+      kernels::set_last_steps(rows.exec(), rows.ids(), count, number, last_steps_.data<int32_t>());
+    }
   }
 
   int64_t fold() { return first_->fold() + second_->fold(); }
@@ -148,6 +161,7 @@ class Table {
   Tensor value_;
   std::unique_ptr<StateMemory> first_;
   std::unique_ptr<StateMemory> second_;
+  Tensor last_steps_;
 };
 
 // Some rows, one, none, all, and some again.
@@ -239,6 +253,13 @@ void compare_memories(Device other) {
     }
   }
   compare_steps(other, {"banded:0.3", "banded:0.3", 300, 72});
+  for (const auto& [first, second] :
+       {std::pair("dense", "dense"), std::pair("dense", "rowwise"), std::pair("dense", "rank1"),
+        std::pair("rank1:l2", "rank1:l2"), std::pair("bf16", "int8"),
+        std::pair("sketch:0.3", "sketch:0.3"), std::pair("hybrid:0.5", "hybrid:0.5"),
+        std::pair("sketch:0.3,reading=requery", "sketch:0.3,reading=mean_delta")}) {
+    compare_steps(other, {first, second, 300, 33, true});
+  }
   for (const int64_t dim : {7, 33, 257}) {
     compare_steps(other, {"hybrid:0.9,exact=0.6", "hybrid:0.9,exact=0.6", 400, dim});
     compare_steps(other, {"hybrid:0.9", "banded:0.9,exact=0.3", 400, dim});
