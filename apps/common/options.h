@@ -27,7 +27,7 @@ struct OptimizerOptions {
   bool nesterov = false;
   double weight_decay = 0;
   bool decay_skipped = false;  // Moments::decay_skipped, of the tables
-  std::string memory = {};  // as parse_bytes reads it: what all state keeps to; empty: no budget
+  std::string memory = {};     // as parse_bytes reads it: what all state keeps to; empty: no budget
 };
 
 struct RunOptions {
