@@ -113,6 +113,7 @@ void simhash_codes(const Exec&, ConstMatrix, int, int, int32_t*) { not_compiled(
 void wta_codes(const Exec&, ConstMatrix, WtaShape, const int32_t*, int32_t*) { not_compiled(); }
 void weigh_collisions(const Exec&, Matrix, const CollisionWeights&) { not_compiled(); }
 void sketch_slots(const Exec&, const SlotElement&, int64_t) { not_compiled(); }
+void scale_sketch(const Exec&, const ScaleBuckets&) { not_compiled(); }
 void fold_sketch(const Exec&, const FoldBuckets&) { not_compiled(); }
 
 void take_label_logits(const Exec&, ConstMatrix, const float*, const CsrMatrix&, float*) {

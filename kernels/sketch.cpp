@@ -41,6 +41,19 @@ SketchPlan sketch_plan(const Exec& exec, const RowHash& hash, int32_t depth, int
   return plan;
 }
 
+namespace {
+void check_cells(const char* op, const char* name, const SketchView& sketch) {
+  const void* const cells = sketch.bf16 != nullptr ? static_cast<const void*>(sketch.bf16)
+                                                   : static_cast<const void*>(sketch.cells);
+  check_array(op, name, cells, sketch.depth * sketch.width * sketch.dim);
+}
+}  // namespace
+
+void scale_sketch(const Exec& exec, const SketchView& sketch, float factor) {
+  check_cells("scale_sketch", "sketch", sketch);
+  dispatch(exec, cpu::scale_sketch, cuda::scale_sketch, ScaleBuckets{sketch, factor});
+}
+
 void fold_sketch(const Exec& exec, const SketchView& from, int64_t unit, float weight,
                  const SketchView& to) {
   const char* op = "fold_sketch";
@@ -49,8 +62,8 @@ void fold_sketch(const Exec& exec, const SketchView& from, int64_t unit, float w
     refuse(op, "[{}, {}, {}] does not fold to [{}, {}, {}] by units of {}", from.depth, from.width,
            from.dim, to.depth, to.width, to.dim, unit);
   }
-  check_array(op, "from", from.cells, from.depth * from.width * from.dim);
-  check_array(op, "to", to.cells, to.depth * to.width * to.dim);
+  check_cells(op, "from", from);
+  check_cells(op, "to", to);
   dispatch(exec, cpu::fold_sketch, cuda::fold_sketch, FoldBuckets{from, unit, weight, to});
 }
 

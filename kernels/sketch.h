@@ -48,6 +48,9 @@ SketchPlan sketch_plan(const Exec&, const RowHash& hash, int32_t depth, int64_t 
 void fold_sketch(const Exec&, const SketchView& from, int64_t unit, float weight,
                  const SketchView& to);
 
+// All cells times `factor`.
+void scale_sketch(const Exec&, const SketchView& sketch, float factor);
+
 // An access of update_rows: a variable in a sketch, advanced for the rows of `plan` as `step` says.
 // The plan must outlive the update.
 struct SketchState {

@@ -11,4 +11,8 @@ void fold_sketch(const Exec& exec, const FoldBuckets& fold) {
   for_each_row(CudaPolicy{exec}, fold.to.depth * fold.to.width, fold.to.dim, fold);
 }
 
+void scale_sketch(const Exec& exec, const ScaleBuckets& scale) {
+  for_each_row(CudaPolicy{exec}, scale.sketch.depth * scale.sketch.width, scale.sketch.dim, scale);
+}
+
 }  // namespace sketchgrad::kernels::cuda

@@ -33,27 +33,47 @@ struct FoldBuckets {
   float weight;
   SketchView to;
   struct Column {
-    const float* first;
-    const float* second;
+    SketchView from;
+    int64_t first;  // places of buckets
+    int64_t second;
     float weight;
-    float* out;
-    SG_HD void operator()(int64_t c) const { out[c] = weight * (first[c] + second[c]); }
+    SketchView to;
+    int64_t place;
+    SG_HD void operator()(int64_t c) const {
+      to.store(place, c, weight * (from.load(first, c) + from.load(second, c)));
+    }
   };
   SG_HD Column operator()(int64_t r) const {
     const int64_t depth_index = r / to.width, bucket = r % to.width;
-    const int64_t source = bucket / unit * 2 * unit + bucket % unit;
-    return {from.bucket(depth_index, source), from.bucket(depth_index, source + unit), weight,
-            to.bucket(depth_index, bucket)};
+    const int64_t source = from.place(depth_index, bucket / unit * 2 * unit + bucket % unit);
+    return {from, source, source + unit, weight, to, r};
   }
+};
+
+// For for_each_row over the buckets of all depths.
+struct ScaleBuckets {
+  SketchView sketch;
+  float factor;
+  struct Column {
+    SketchView sketch;
+    int64_t place;
+    float factor;
+    SG_HD void operator()(int64_t c) const {
+      sketch.store(place, c, factor * sketch.load(place, c));
+    }
+  };
+  SG_HD Column operator()(int64_t r) const { return {sketch, r, factor}; }
 };
 
 namespace cpu {
 void sketch_slots(const Exec&, const SlotElement& element, int64_t rows);
 void fold_sketch(const Exec&, const FoldBuckets& fold);
+void scale_sketch(const Exec&, const ScaleBuckets& scale);
 }  // namespace cpu
 namespace cuda {
 void sketch_slots(const Exec&, const SlotElement& element, int64_t rows);
 void fold_sketch(const Exec&, const FoldBuckets& fold);
+void scale_sketch(const Exec&, const ScaleBuckets& scale);
 }  // namespace cuda
 
 }  // namespace sketchgrad::kernels

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "sketchgrad/kernels/low_precision_rules.h"
 #include "sketchgrad/kernels/philox.h"
 #include "sketchgrad/kernels/update_rules.h"
 #include "sketchgrad/kernels/views.h"
@@ -17,13 +18,42 @@ struct SketchView {
   int32_t depth = 0;
   int64_t width = 0;
   int64_t dim = 0;
-  int64_t stride = 0;  // floats from one bucket to the next; dim of the whole table
+  int64_t stride = 0;  // cells from one bucket to the next; dim of the whole table
+  // In the place of `cells`: the upper halves of floats, rounded stochastically by random bits of
+  // (rounding, bucket, column of the table).
+  uint16_t* bf16 = nullptr;
+  RoundingKey rounding = {};
+  int64_t begin = 0;  // the first column
 
+  SG_HD int64_t place(int64_t depth_index, int64_t b) const { return depth_index * width + b; }
   SG_HD float* bucket(int64_t depth_index, int64_t b) const {
-    return cells + (depth_index * width + b) * stride;
+    return cells + place(depth_index, b) * stride;
   }
-  SG_HD SketchView columns(int64_t begin, int64_t count) const {
-    return {cells + begin, depth, width, count, stride};
+  SG_HD uint16_t* bf16_bucket(int64_t depth_index, int64_t b) const {
+    return bf16 + place(depth_index, b) * stride;
+  }
+  // One cell, as a float.
+  SG_HD float load(int64_t bucket_place, int64_t column) const {
+    const int64_t at = bucket_place * stride + column;
+    return bf16 != nullptr ? bf16_to_float<float>(uint32_t{bf16[at]}) : cells[at];
+  }
+  SG_HD void store(int64_t bucket_place, int64_t column, float value) const {
+    const int64_t at = bucket_place * stride + column;
+    if (bf16 == nullptr) {
+      cells[at] = value;
+    } else {
+      const uint32_t random =
+          rounding.row(bucket_place).bits(static_cast<uint32_t>(begin + column));
+      bf16[at] = static_cast<uint16_t>(float_to_bf16(value, random));
+    }
+  }
+  SG_HD SketchView columns(int64_t first, int64_t count) const {
+    SketchView result = *this;
+    if (bf16 != nullptr) result.bf16 = bf16 + first;
+    if (cells != nullptr) result.cells = cells + first;
+    result.dim = count;
+    result.begin = begin + first;
+    return result;
   }
 };
 

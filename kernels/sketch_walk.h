@@ -132,7 +132,12 @@ class SketchWalk {
   // Asks for a piece of a later row.
   void prefetch(int64_t r, int64_t column, int64_t columns) const {
     for (int32_t j = 0; j < state_.sketch.depth; ++j) {
-      prefetch_floats(state_.sketch.bucket(j, slot_bucket(slot(j, r))) + column, columns);
+      const int64_t bucket = slot_bucket(slot(j, r));
+      if (state_.sketch.bf16 != nullptr) {
+        prefetch_elements(state_.sketch.bf16_bucket(j, bucket) + column, columns);
+      } else {
+        prefetch_floats(state_.sketch.bucket(j, bucket) + column, columns);
+      }
       const SketchTurns::Entry entry = turns_->entry(j, r);
       if (entry.turn() != Turn::only) prefetch_floats(sum(entry) + column, columns);
     }
@@ -143,28 +148,47 @@ class SketchWalk {
   // How a bucket takes in one row's change.
   struct Bucket {
     float* cells;
+    uint16_t* bf16;  // in the place of `cells`, of which a piece is then held as floats
+    RoundingKey::Row random;
     float* sum;
     Turn turn;
     float sign;
     BucketStep step;
 
+    // Columns [column, column + columns) of the cells as floats; `room` is for those of few bits.
+    float* as_floats(int64_t column, int64_t columns, float* room) const {
+      if (bf16 == nullptr) return cells + column;
+      for (int64_t c = 0; c < columns; c += kLanes) {
+        store_lanes(bf16_to_float<Lanes>(load_words(bf16 + column + c, columns - c)), room + c,
+                    kLanes);
+      }
+      return room;
+    }
+    // `cell`: what as_floats() gave; table_column: of the table.
     template <class Piece>
-    void take_in(const Lanes* change, int64_t column, Piece piece) const {
+    void take_in(const Lanes* change, float* cell, int64_t column, int64_t table_column,
+                 Piece piece) const {
       const bool adds = turn == Turn::middle || turn == Turn::last;
       const bool waits = turn == Turn::first || turn == Turn::middle;
       if (adds) {
-        waits ? take_in<true, true>(change, column, piece)
-              : take_in<true, false>(change, column, piece);
+        waits ? take_in<true, true>(change, cell, column, piece)
+              : take_in<true, false>(change, cell, column, piece);
       } else {
-        waits ? take_in<false, true>(change, column, piece)
-              : take_in<false, false>(change, column, piece);
+        waits ? take_in<false, true>(change, cell, column, piece)
+              : take_in<false, false>(change, cell, column, piece);
+      }
+      if (bf16 == nullptr || waits) return;
+      const Words first = kLaneNumbers + static_cast<uint32_t>(table_column);
+      for (int64_t c = 0; c < piece.span(); c += kLanes) {
+        const Words bits = random.bits(first + static_cast<uint32_t>(c));
+        store_words(float_to_bf16(load_lanes(cell + c, piece.lanes(c)), bits), bf16 + column + c,
+                    piece.lanes(c));
       }
     }
 
    private:
     template <bool kAdds, bool kWaits, class Piece>
-    void take_in(const Lanes* change, int64_t column, Piece piece) const {
-      float* const cell = cells + column;
+    void take_in(const Lanes* change, float* cell, int64_t column, Piece piece) const {
       float* const total = sum + column;
       for (int64_t c = 0; c < piece.span(); c += kLanes) {
         const int64_t count = piece.lanes(c);
@@ -251,7 +275,14 @@ class SketchWalk {
     const SketchStep& step = state_.step;
     const Slot place = slot(j, r);
     const SketchTurns::Entry entry = turns_->entry(j, r);
-    return {state_.sketch.bucket(j, slot_bucket(place)), sum(entry), entry.turn(),
+    const SketchView& sketch = state_.sketch;
+    const int64_t bucket = slot_bucket(place);
+    const bool few_bits = sketch.bf16 != nullptr;
+    return {few_bits ? nullptr : sketch.bucket(j, bucket),
+            few_bits ? sketch.bf16_bucket(j, bucket) : nullptr,
+            few_bits ? sketch.rounding.row(sketch.place(j, bucket)) : RoundingKey::Row{},
+            sum(entry),
+            entry.turn(),
             step.with_signs ? slot_sign(place) : 1.0f,
             BucketStep::of(step, static_cast<float>(entry.members()))};
   }
@@ -270,13 +301,17 @@ class SketchWalk {
     const Bucket* const buckets = row.buckets_;
     const float* const g = row.gradient_ + column;
     const float cell_scale = step.cell_scale;
+    float room[kDepth][kWidestPiece];
+    float* cells[kDepth];
+    for (int j = 0; j < kDepth; ++j) {
+      cells[j] = buckets[j].as_floats(column, piece.columns, room[j]);
+    }
     Lanes estimate[kWidestPiece / kLanes];
     PieceSums<Lanes> sums;
     for (int64_t c = 0; c < piece.span(); c += kLanes) {
       Lanes v[kDepth];
       for (int j = 0; j < kDepth; ++j) {
-        v[j] = cell_scale * buckets[j].sign *
-               load_lanes(buckets[j].cells + column + c, piece.lanes(c));
+        v[j] = cell_scale * buckets[j].sign * load_lanes(cells[j] + c, piece.lanes(c));
       }
       estimate[c / kLanes] = combine_readings(kCombine, v);
       add_column(kWeights, v, estimate[c / kLanes], load_lanes(g + c, piece.lanes(c)), sums);
@@ -295,7 +330,9 @@ class SketchWalk {
       store_lanes(piece_value(weights, estimate[c / kLanes], input), values + c, piece.lanes(c));
     }
     if (!write_) return;
-    for (int j = 0; j < kDepth; ++j) buckets[j].take_in(change, column, piece);
+    for (int j = 0; j < kDepth; ++j) {
+      buckets[j].take_in(change, cells[j], column, state_.sketch.begin + column, piece);
+    }
   }
 
   SketchState state_;

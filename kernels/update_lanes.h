@@ -216,6 +216,27 @@ SG_HD void advance_piece(const Group& group, const Span& span, const LaneVariabl
   });
 }
 
+// Cells of a bucket, from a column of the view on.
+template <class Span>
+SG_HD typename Span::Values load_cells(const Span& span, const SketchView& sketch, int64_t place,
+                                       int64_t column) {
+  if (sketch.bf16 == nullptr) return span.load(sketch.cells + place * sketch.stride + column);
+  typename Span::Values values;
+  span.for_each_step([&](int s, int64_t c) {
+    for (int i = 0; i < Span::kVec; ++i) values.step[s].at[i] = sketch.load(place, column + c + i);
+  });
+  return values;
+}
+template <class Span>
+SG_HD void store_cells(const Span& span, const SketchView& sketch, int64_t place, int64_t column,
+                       const typename Span::Values& values) {
+  if (sketch.bf16 == nullptr)
+    return span.store(values, sketch.cells + place * sketch.stride + column);
+  span.for_each_step([&](int s, int64_t c) {
+    for (int i = 0; i < Span::kVec; ++i) sketch.store(place, column + c + i, values.step[s].at[i]);
+  });
+}
+
 SG_HD float* row_state_of(const LaneVariable& variable, int64_t id, int64_t piece) {
   return variable.row_state.data != nullptr ? variable.row_state.row(id) + piece : nullptr;
 }
@@ -321,7 +342,7 @@ struct BucketLanes {
 
   // A variable while its bucket's rows go by.
   struct Bucket {
-    float* cells = nullptr;
+    int64_t place = -1;  // of a sketch
     Values old;
     Values sum;
   };
@@ -347,8 +368,8 @@ struct BucketLanes {
       advance(group, span, second, r, id, column, piece, u, bucket2, x2);
       apply_rule(span, rule, u, x1, x2, parameter.row(id) + column);
     }
-    close(span, first, end - begin, bucket1);
-    close(span, second, end - begin, bucket2);
+    close(span, first, end - begin, column, bucket1);
+    close(span, second, end - begin, column, bucket2);
   }
 
  private:
@@ -356,8 +377,8 @@ struct BucketLanes {
                            int64_t column) {
     Bucket result;
     if (variable.kind != LaneVariable::Kind::sketch) return result;
-    result.cells = variable.sketch.bucket(0, bucket) + column;
-    result.old = span.load(result.cells);
+    result.place = bucket;
+    result.old = load_cells(span, variable.sketch, bucket, column);
     return result;
   }
   template <class Group>
@@ -386,15 +407,15 @@ struct BucketLanes {
     });
   }
   SG_HD static void close(const Span& span, const LaneVariable& variable, int32_t members,
-                          Bucket& bucket) {
-    if (bucket.cells == nullptr) return;
+                          int64_t column, Bucket& bucket) {
+    if (bucket.place < 0) return;
     const BucketStep step = BucketStep::of(variable.step, static_cast<float>(members));
     span.for_each_step([&](int s, int64_t) {
       for (int i = 0; i < Span::kVec; ++i) {
         bucket.old.step[s].at[i] = step(bucket.old.step[s].at[i], bucket.sum.step[s].at[i]);
       }
     });
-    span.store(bucket.old, bucket.cells);
+    store_cells(span, variable.sketch, bucket.place, column, bucket.old);
   }
 };
 
@@ -466,18 +487,26 @@ struct RowLanes {
                             int64_t id, int64_t column, const Values& gradients,
                             Values& value) const {
     const LaneVariable& variable = part.variable;
-    const float* cells[kDepth];
+    int64_t places[kDepth];
     float factor[kDepth];
     for (int j = 0; j < kDepth; ++j) {
       const Slot slot = variable.slots[j * variable.rows + r];
-      cells[j] = variable.sketch.bucket(j, slot_bucket(slot)) + column;
+      places[j] = variable.sketch.place(j, slot_bucket(slot));
       factor[j] = variable.step.cell_scale * slot_factor(variable.step, slot);
     }
     Values change;
     advance_piece<kDepth>(
         group, span, variable, r, row_state_of(variable, id, column / tile.piece_columns),
         [&](int j, int, int64_t c) {
-          Floats<Span::kVec> reading = load_floats<Span::kVec>(cells[j] + c);
+          Floats<Span::kVec> reading;
+          if (variable.sketch.bf16 == nullptr) {
+            reading = load_floats<Span::kVec>(variable.sketch.cells +
+                                              places[j] * variable.sketch.stride + column + c);
+          } else {
+            for (int i = 0; i < Span::kVec; ++i) {
+              reading.at[i] = variable.sketch.load(places[j], column + c + i);
+            }
+          }
           for (int i = 0; i < Span::kVec; ++i) reading.at[i] *= factor[j];
           return reading;
         },
@@ -499,7 +528,8 @@ struct TakeInBuckets {
   ConstMatrix change;  // [rows, tile columns]
 
   struct Column {
-    float* cells;
+    SketchView sketch;
+    int64_t place;
     const int32_t* rows;
     int32_t count;
     const Slot* slots;
@@ -512,13 +542,14 @@ struct TakeInBuckets {
         const float sign = with_signs ? slot_sign(slots[rows[i]]) : 1.0f;
         sum += sign * change(rows[i], c);
       }
-      cells[c] = step(cells[c], sum);
+      sketch.store(place, c, step(sketch.load(place, c), sum));
     }
   };
   SG_HD bool skip(int64_t g) const { return groups.keys[g] < 0; }
   SG_HD Column operator()(int64_t g) const {
     const int32_t count = groups.begin[g + 1] - groups.begin[g];
-    return {sketch.bucket(depth_index, groups.keys[g]),
+    return {sketch,
+            sketch.place(depth_index, groups.keys[g]),
             groups.order + groups.begin[g],
             count,
             slots,
@@ -566,7 +597,7 @@ inline const SketchPlan* plan_to_take_by(const StateAccess& first, const StateAc
 template <int kVec>
 bool is_aligned(const LaneVariable& variable) {
   if (variable.kind == LaneVariable::Kind::dense) return is_aligned<kVec>(variable.dense.state);
-  if (!variable.is_sketch()) return true;
+  if (!variable.is_sketch() || variable.sketch.bf16 != nullptr) return true;
   return is_aligned<kVec>(ConstMatrix{variable.sketch.cells, variable.sketch.width,
                                       variable.sketch.dim, variable.sketch.stride});
 }

@@ -1,22 +1,6 @@
 #include "sketchgrad/optim/low_precision_memory.h"
 
-#include "sketchgrad/kernels/philox.h"
-
 namespace sketchgrad {
-
-namespace {
-
-// The moments of a table round apart.
-uint64_t rounding_seed(const StateMemoryContext& context) {
-  return context.hash_seed ^ (context.role == MomentRole::first ? 0x1B0Fu : 0x2B0Fu);
-}
-
-kernels::RoundingKey rounding_key(uint64_t seed, const StepRows& step) {
-  const kernels::Philox4 words = kernels::philox(seed, 0, static_cast<uint64_t>(step.step()));
-  return {uint64_t{words.v[0]} << 32 | words.v[1]};
-}
-
-}  // namespace
 
 Bf16Memory::Bf16Memory(const StateMemoryContext& context)
     : seed_(rounding_seed(context)),
@@ -31,7 +15,7 @@ int64_t Bf16Memory::planned_bytes(const StateMemoryContext& context) {
 kernels::StateAccess Bf16Memory::begin(StepRows& step, const kernels::Accumulate& accumulate) {
   const int64_t dim = step.gradient().cols;
   return kernels::Bf16State{kernels::contiguous(state_.data<uint16_t>(), state_.numel() / dim, dim),
-                            accumulate, rounding_key(seed_, step)};
+                            accumulate, rounding_key(seed_, step.step())};
 }
 
 std::vector<std::pair<std::string, Tensor>> Bf16Memory::tensors() const {
@@ -57,7 +41,7 @@ kernels::StateAccess Int8Memory::begin(StepRows& step, const kernels::Accumulate
   return kernels::BlockState{
       kernels::contiguous(codes_.data<uint8_t>(), codes_.size(0), codes_.size(1)),
       kernels::contiguous(scales_.data<float>(), scales_.size(0), scales_.size(1)), with_signs_,
-      accumulate, rounding_key(seed_, step)};
+      accumulate, rounding_key(seed_, step.step())};
 }
 
 std::vector<std::pair<std::string, Tensor>> Int8Memory::tensors() const {

@@ -12,9 +12,18 @@ namespace sketchgrad {
 
 namespace {
 
-constexpr double kShapeError = 0.28;
-constexpr double kRankOneError = 0.28;
-constexpr double kRowWiseError = 0.37;
+// Of second moments, whose rows have shapes of their own (docs/results/memories.md): measured in an
+// embedding and in the output table of a language model.
+struct ShapeErrors {
+  double sketch;  // of a bucket full of other rows
+  double rank_one;
+  double row_wise;
+};
+constexpr ShapeErrors kRowSparseErrors{0.29, 0.22, 0.28};
+constexpr ShapeErrors kAllRowsErrors{0.66, 0.45, 0.72};
+const ShapeErrors& shape_errors(bool all_rows) {
+  return all_rows ? kAllRowsErrors : kRowSparseErrors;
+}
 // Distance of neighbouring numbers, relative to them, in the mean over mantissas.
 constexpr double kBf16Step = 0.0054;
 constexpr double kInt8Step = 0.09;
@@ -118,7 +127,8 @@ double second_error_squared(const RowUse& use, const RowUse::Row& row, const Buc
   const double others = use.all_rows() ? std::max(0.0, buckets.active - 1.0) / buckets.width
                                        : std::max(0.0, buckets.active - row.active) / buckets.width;
   const double share = others / (row.active + others);
-  return kShapeError * kShapeError * share;
+  const double error = shape_errors(use.all_rows()).sketch;
+  return error * error * share;
 }
 
 ExpectedError same(double error) { return {error, error}; }
@@ -173,9 +183,11 @@ struct ErrorOf {
   const RowUse& use;
   ExpectedError operator()(const Dense&) const { return {}; }
   ExpectedError operator()(const None&) const { return {}; }
-  ExpectedError operator()(const RowWise&) const { return same(kRowWiseError); }
+  ExpectedError operator()(const RowWise&) const {
+    return same(shape_errors(use.all_rows()).row_wise);
+  }
   ExpectedError operator()(const RankOne&) const {
-    return same(context.role == MomentRole::second ? kRankOneError : 1.0);
+    return same(context.role == MomentRole::second ? shape_errors(use.all_rows()).rank_one : 1.0);
   }
   ExpectedError operator()(const RankOneL2&) const { return (*this)(RankOne{}); }
   // A bound, of which the step is the smaller.

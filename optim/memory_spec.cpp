@@ -27,7 +27,8 @@ constexpr std::array<std::pair<Reading, std::string_view>, 9> kReadings{{
 
 constexpr std::string_view kGrammar =
     "dense, none, rowwise, rank1, rank1:l2, sm3, sm3:1, bf16, int8, "
-    "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE], "
+    "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/"
+    "STEPS][,exact=SHARE][,cells=bf16], "
     "banded:RATIO[,...] or hybrid:RATIO[,...]";
 
 constexpr double kHybridShare = 0.5;
@@ -116,6 +117,10 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
       spec.exact = parse_number<double>(value, parts[i]);
       check(spec.exact > 0.0 && spec.exact < 1.0, "[memory] exact {} is outside (0, 1)",
             spec.exact);
+    } else if (key == "cells") {
+      check(value == "bf16" || value == "float", "[memory] '{}': cells are bf16 or float",
+            parts[i]);
+      spec.bf16 = value == "bf16";
     } else if (key == "reading") {
       spec.reading = parse_reading(value);
     } else if (key == "clean") {
@@ -128,7 +133,8 @@ MemorySpec parse_memory(const std::string& text, MomentRole role) {
     }
   }
   if (role == MomentRole::second) return spec;
-  return CountSketch{spec.ratio, spec.depth, spec.width, spec.reading, spec.banded, spec.exact};
+  return CountSketch{spec.ratio,  spec.depth, spec.width, spec.reading,
+                     spec.banded, spec.exact, spec.bf16};
 }
 
 namespace {
@@ -144,6 +150,7 @@ std::string sketch_text(const Sketch& spec) {
     text += fmt::format(",reading={}", to_string(spec.reading));
   }
   if (spec.exact != (hybrid ? kHybridShare : 0.0)) text += fmt::format(",exact={}", spec.exact);
+  if (spec.bf16) text += ",cells=bf16";
   return text;
 }
 

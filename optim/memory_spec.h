@@ -55,6 +55,9 @@ struct None {};
 // exact: the share of the bytes, without the floats that the reading keeps with rows, that goes to
 // exact state of the heaviest rows, chosen online (heavy_rows.h); the others live in the sketch. Of
 // depth 1, by a ratio; automatic is then wiener for tables of any width.
+//
+// bf16: cells of 16 bits, rounded stochastically, so that there are twice as many; not beside exact
+// rows.
 struct CountSketch {
   double ratio = 0.2;
   int32_t depth = 0;
@@ -62,6 +65,7 @@ struct CountSketch {
   Reading reading = Reading::automatic;
   bool banded = false;
   double exact = 0.0;
+  bool bf16 = false;
 };
 
 // Multiply the whole sketch by alpha every `every` steps (0: never); section 4 of the paper. What
@@ -81,6 +85,7 @@ struct CountMin {
   Cleaning cleaning = {};
   bool banded = false;
   double exact = 0.0;
+  bool bf16 = false;
 };
 
 // One float a row, for second moments (factored_memory.h).
@@ -108,10 +113,10 @@ using MemorySpec = std::variant<Dense, None, CountSketch, CountMin, RowWise, Ran
 enum class MomentRole : uint8_t { first, second };
 
 // "dense", "none", "rowwise", "rank1", "rank1:l2", "sm3", "sm3:1", "bf16", "int8", or
-// "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE]", the same
-// with "banded:", or "hybrid:RATIO", which is "sketch:RATIO,exact=0.5". A sketch is a CountSketch
-// for a first moment, a CountMin for a second. Throws InvalidArgument naming the part that cannot
-// be read and what could stand there.
+// "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE][,cells=bf16]",
+// the same // with "banded:", or "hybrid:RATIO", which is "sketch:RATIO,exact=0.5". A sketch is a
+// CountSketch for a first moment, a CountMin for a second. Throws InvalidArgument naming the part
+// that cannot be read and what could stand there.
 MemorySpec parse_memory(const std::string& text, MomentRole role);
 // The shortest text that parse_memory turns into the same.
 std::string to_string(const MemorySpec&);

@@ -40,20 +40,14 @@ bool folds_to(SketchGeometry geometry, int64_t width) {
   return geometry.width == width;
 }
 
-// Buckets of heavy rows, which a sketch of one depth may have, lie behind these.
-kernels::SketchView view(const Tensor& cells, const SketchGeometry& geometry) {
-  const int64_t dim = cells.size(2);
-  return {cells.data<float>(), geometry.depth, geometry.width, dim, dim};
-}
-
 }  // namespace
 
 SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double ratio, double exact,
-                                   int32_t depth, int64_t row_floats,
+                                   int32_t depth, int64_t row_floats, int64_t cell_bytes,
                                    const kernels::RowHash& hash) {
   const double rows = static_cast<double>(context.rows);
   const double dim = static_cast<double>(context.dim);
-  const double bucket_floats = depth * dim;
+  const double bucket_floats = depth * dim * static_cast<double>(cell_bytes) / sizeof(float);
   const double set_floats = kernels::kSetWays * (dim + HeavyRows::kBytesOfSlot / sizeof(float));
   const double floats = ratio * rows * dim - rows * static_cast<double>(row_floats);
   const double sets = std::max(0.0, std::floor(exact * floats / set_floats));
@@ -69,11 +63,12 @@ SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double rat
             1e6);
   if (hash.band_rows == 0 && width >= kernels::kBlockedWidth)
     width -= std::fmod(width, kernels::kHashBlock);
-  return {depth, static_cast<int64_t>(width), hash, static_cast<int64_t>(sets) * kernels::kSetWays};
+  return {depth, static_cast<int64_t>(width), hash, static_cast<int64_t>(sets) * kernels::kSetWays,
+          cell_bytes};
 }
 
 int64_t SketchGeometry::bytes(int64_t dim) const {
-  return depth * buckets() * dim * size_of(DType::float32) + heavy_rows * HeavyRows::kBytesOfSlot;
+  return depth * buckets() * dim * cell_bytes + heavy_rows * HeavyRows::kBytesOfSlot;
 }
 
 SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geometry,
@@ -97,6 +92,7 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
   if (geometry.hash.ranks != nullptr) row_ranks_ = context.row_ranks;
   dim_ = context.dim;
   device_ = context.device;
+  rounding_seed_ = rounding_seed(context);
   cells_ = make_cells(geometry_);
   if (row_floats > 0) {
     row_state_ =
@@ -108,7 +104,22 @@ SketchMemory::SketchMemory(const StateMemoryContext& context, SketchGeometry geo
 
 Tensor SketchMemory::make_cells(const SketchGeometry& geometry) const {
   return Tensor::zeros({geometry.depth, geometry.buckets(), dim_},
-                       {Category::optimizer_state, name_ + ".cells"}, DType::float32, device_);
+                       {Category::optimizer_state, name_ + ".cells"},
+                       geometry.cell_bytes == 2 ? DType::bfloat16 : DType::float32, device_);
+}
+
+// Buckets of heavy rows, which a sketch of one depth may have, lie behind these.
+kernels::SketchView SketchMemory::view(const Tensor& cells, const SketchGeometry& geometry,
+                                       int64_t step) const {
+  kernels::SketchView result{
+      .depth = geometry.depth, .width = geometry.width, .dim = dim_, .stride = dim_};
+  if (cells.dtype() == DType::bfloat16) {
+    result.bf16 = cells.data<uint16_t>();
+    result.rounding = rounding_key(rounding_seed_, step);
+  } else {
+    result.cells = cells.data<float>();
+  }
+  return result;
 }
 
 kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumulate& accumulate) {
@@ -116,8 +127,8 @@ kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumula
   const kernels::SketchStep step = choices(accumulate, rows.step());
   if (heavy_) {
     claims_ = heavy_->claim(rows);
-    kernels::move_to_slots(rows.exec(), view(cells_, geometry_), geometry_.hash, step, row_state(),
-                           rows.ids(), rows.count(), claims_.view());
+    kernels::move_to_slots(rows.exec(), view(cells_, geometry_, rows.step()), geometry_.hash, step,
+                           row_state(), rows.ids(), rows.count(), claims_.view());
   }
   return access(rows, step, row_state(), claims_);
 }
@@ -125,7 +136,7 @@ kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumula
 kernels::SketchState SketchMemory::access(StepRows& rows, const kernels::SketchStep& step,
                                           kernels::Matrix row_state,
                                           const HeavyRows::Claims& claims) const {
-  kernels::SketchView sketch = view(cells_, geometry_);
+  kernels::SketchView sketch = view(cells_, geometry_, rows.step());
   sketch.width = geometry_.buckets();
   const kernels::OwnBuckets own{geometry_.heavy_rows,
                                 heavy_ ? claims.slots.data<int32_t>() : nullptr};
@@ -217,8 +228,8 @@ void SketchMemory::end(StepRows& rows) {
   if (reading_ != Reading::linear) return;
   cell_scale_ *= decay_;
   if (cell_scale_ < kSmallestCellScale) {
-    kernels::scale(rows.exec(), cells_.data<float>(), static_cast<float>(cell_scale_),
-                   cells_.data<float>(), cells_.numel());
+    kernels::scale_sketch(rows.exec(), view(cells_, geometry_, rows.step()),
+                          static_cast<float>(cell_scale_));
     cell_scale_ = 1.0;
   }
 }
@@ -233,12 +244,13 @@ std::vector<std::pair<std::string, Tensor>> SketchMemory::tensors() const {
 }
 
 // What is kept with the rows as well: where it is their scale, cells alone would change nothing.
-void SketchMemory::scale_estimates(StepRows& rows, float factor) {
-  for (const Tensor* tensor : {&cells_, &row_state_}) {
-    if (!tensor->defined()) continue;
-    float* const data = tensor->data<float>();
-    kernels::scale(rows.exec(), data, factor, data, tensor->numel());
-  }
+void SketchMemory::scale_estimates(const StepRows& rows, float factor) {
+  kernels::SketchView all = view(cells_, geometry_, rows.step());
+  all.width = geometry_.buckets();
+  kernels::scale_sketch(rows.exec(), all, factor);
+  if (!row_state_.defined()) return;
+  float* const data = row_state_.data<float>();
+  kernels::scale(rows.exec(), data, factor, data, row_state_.numel());
 }
 
 void SketchMemory::save(StateDict& state, const std::string& prefix) const {
@@ -246,6 +258,7 @@ void SketchMemory::save(StateDict& state, const std::string& prefix) const {
   state.set_integer(prefix + "depth", geometry_.depth);
   state.set_integer(prefix + "width", geometry_.width);
   state.set_integer(prefix + "heavy_rows", geometry_.heavy_rows);
+  state.set_integer(prefix + "cell_bytes", geometry_.cell_bytes);
   state.set_unsigned(prefix + "hash_seed", geometry_.hash.seed);
   state.set_integer(prefix + "band_rows", geometry_.hash.band_rows);
   state.set(prefix + "reading", to_string(reading_));
@@ -267,6 +280,10 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
   check(heavy_rows == geometry_.heavy_rows,
         "[sketch] {}: {} holds {} exact rows, this optimizer has {}", name_, state.source,
         heavy_rows, geometry_.heavy_rows);
+  const int64_t cell_bytes = integer("cell_bytes", size_of(DType::float32));
+  check(cell_bytes == geometry_.cell_bytes,
+        "[sketch] {}: {} holds cells of {} bytes, this optimizer has {}", name_, state.source,
+        cell_bytes, geometry_.cell_bytes);
   const std::string& reading = state.text(prefix + "reading");
   check(depth == geometry_.depth && reading == to_string(reading_) &&
             band_rows == geometry_.hash.band_rows,
@@ -278,7 +295,8 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
       geometry_.depth,
       width,
       {state.unsigned_integer(prefix + "hash_seed"), band_rows, geometry_.hash.ranks},
-      heavy_rows};
+      heavy_rows,
+      cell_bytes};
   check(
       folds_to(saved, geometry_.width) || folds_to(geometry_, width),
       "[sketch] {}: {} holds a width of {}, this optimizer has {}, and neither folds to the other",
@@ -294,7 +312,7 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
 
 std::optional<SketchGeometry> SketchGeometry::folded() const {
   const int64_t unit = bucket_unit(*this), units = width / unit;
-  const SketchGeometry half{depth, units / 2 * unit, hash, heavy_rows};
+  const SketchGeometry half{depth, units / 2 * unit, hash, heavy_rows, cell_bytes};
   if (units % 2 != 0 || bucket_unit(half) != unit) return std::nullopt;
   return half;
 }
@@ -313,10 +331,12 @@ int64_t SketchMemory::fold() {
   if (!half) return 0;
   const int64_t freed = foldable_bytes();
   const Tensor cells = make_cells(*half);  // what throws leaves all as it was
-  kernels::fold_sketch(cells_.exec(), view(cells_, geometry_), bucket_unit(geometry_),
-                       keeps_means() ? 0.5f : 1.0f, view(cells, *half));
-  kernels::copy(cells_.exec(), cells_.data<float>() + geometry_.width * dim_,
-                cells.data<float>() + half->width * dim_, geometry_.heavy_rows * dim_);
+  kernels::fold_sketch(cells_.exec(), view(cells_, geometry_, 0), bucket_unit(geometry_),
+                       keeps_means() ? 0.5f : 1.0f, view(cells, *half, 0));
+  if (heavy_) {
+    kernels::copy(cells_.exec(), cells_.data<float>() + geometry_.width * dim_,
+                  cells.data<float>() + half->width * dim_, geometry_.heavy_rows * dim_);
+  }
   cells_ = cells;
   geometry_ = *half;
   return freed;
@@ -377,8 +397,11 @@ SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, 
   check(spec.exact == 0.0 || (depth == 1 && spec.width == 0),
         "[sketch] {} with exact rows has depth 1 and a ratio, not depth {} and width {}",
         context.name, depth, spec.width);
-  if (spec.width > 0) return {depth, spec.width, hash};
-  return SketchGeometry::fit(context, spec.ratio, spec.exact, depth, floats, hash);
+  check(spec.exact == 0.0 || !spec.bf16,
+        "[sketch] {}: cells of bf16 cannot hold exact rows; leave one of them out", context.name);
+  const int64_t cell_bytes = size_of(spec.bf16 ? DType::bfloat16 : DType::float32);
+  if (spec.width > 0) return {depth, spec.width, hash, 0, cell_bytes};
+  return SketchGeometry::fit(context, spec.ratio, spec.exact, depth, floats, cell_bytes, hash);
 }
 
 template <class Spec>

@@ -13,12 +13,13 @@ struct SketchGeometry {
   int64_t width = 0;  // buckets a depth
   kernels::RowHash hash;
   int64_t heavy_rows = 0;  // with buckets of their own, behind the others
+  int64_t cell_bytes = 4;  // of a float, or 2 of bf16
 
   // The widest sketch whose bytes, with `row_floats` further floats a table row, are at most
   // `ratio` of the dense state's; of what is left without these floats the share `exact` is for
   // heavy rows. Throws InvalidArgument with the smallest ratio that works if none is.
   static SketchGeometry fit(const StateMemoryContext&, double ratio, double exact, int32_t depth,
-                            int64_t row_floats, const kernels::RowHash&);
+                            int64_t row_floats, int64_t cell_bytes, const kernels::RowHash&);
   int64_t buckets() const { return width + heavy_rows; }  // a depth
   int64_t bytes(int64_t dim) const;  // of the cells, and of what is kept with heavy rows
   // With half of the buckets, of which each takes two: neighbours, or, where rows are hashed by
@@ -62,12 +63,14 @@ class SketchMemory : public StateMemory {
   void read(const int32_t* ids, kernels::Matrix values) const;
 
  protected:
-  void scale_estimates(StepRows&, float factor);
+  void scale_estimates(const StepRows&, float factor);
   SketchMemory(const StateMemoryContext&, SketchGeometry, Reading, int64_t row_floats);
 
  private:
   Tensor make_cells(const SketchGeometry&) const;
   kernels::Matrix row_state() const;
+  // For a step: cells of few bits are rounded by its random bits.
+  kernels::SketchView view(const Tensor& cells, const SketchGeometry&, int64_t step) const;
   kernels::SketchState access(StepRows&, const kernels::SketchStep&, kernels::Matrix row_state,
                               const HeavyRows::Claims&) const;
   bool keeps_means() const;
@@ -79,7 +82,8 @@ class SketchMemory : public StateMemory {
   Reading reading_;
   int64_t dim_ = 0;
   Device device_ = kCpu;
-  Tensor cells_;      // [depth, buckets, dim]
+  uint64_t rounding_seed_ = 0;
+  Tensor cells_;      // float32 or bfloat16 [depth, buckets, dim]
   Tensor row_state_;  // [rows, row_floats]: powers (wiener) or scales (row_scaled)
   Tensor row_ranks_;  // the table's, where they are used: geometry_.hash points to them
   std::optional<HeavyRows> heavy_;

@@ -69,6 +69,15 @@ StateMemoryContext memory_context(const std::string& name, const Tensor& paramet
           .columns_shape = shape.size() > 2 ? Shape(shape.begin() + 1, shape.end()) : Shape()};
 }
 
+uint64_t rounding_seed(const StateMemoryContext& context) {
+  return context.hash_seed ^ (context.role == MomentRole::first ? 0x1B0Fu : 0x2B0Fu);
+}
+
+kernels::RoundingKey rounding_key(uint64_t seed, int64_t step) {
+  const kernels::Philox4 words = kernels::philox(seed, 0, static_cast<uint64_t>(step));
+  return {uint64_t{words.v[0]} << 32 | words.v[1]};
+}
+
 void StateMemory::load(const StateDict& state, const std::string& prefix) {
   for (const auto& [part, tensor] : tensors()) state.copy_to(prefix + part, tensor);
 }

@@ -111,6 +111,11 @@ kernels::Matrix table_view(const Tensor& value);
 StateMemoryContext memory_context(const std::string& name, const Tensor& parameter, MomentRole role,
                                   const kernels::Accumulate& accumulate, uint64_t hash_seed);
 
+// What draws the bits of stochastic rounding, for each moment of a table apart and anew in each
+// step.
+uint64_t rounding_seed(const StateMemoryContext& context);
+kernels::RoundingKey rounding_key(uint64_t seed, int64_t step);
+
 // Throws InvalidArgument where the spec does not fit: a ratio too small for one bucket a depth, a
 // reading that is not for this role, no memory for what the rule must keep.
 std::unique_ptr<StateMemory> make_memory(const MemorySpec&, const StateMemoryContext&);

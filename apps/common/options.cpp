@@ -157,7 +157,8 @@ void check_moment(const std::string& memory, bool present, const std::string& fl
 
 void add_memory_options(CLI::App& command, OptimizerOptions& options) {
   const std::string sketch =
-      "sketch:RATIO[,depth=N][,width=N][,reading=NAME]; banded:RATIO for sketch:RATIO: "
+      "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,cells=bf16]; banded:RATIO for "
+      "sketch:RATIO: "
       "neighbouring rows share buckets, for ids by falling frequency; hybrid:RATIO[,exact=SHARE]: "
       "the heaviest rows are kept exactly, in half of the bytes or SHARE of them";
   command

@@ -417,6 +417,10 @@ void fold_sketch(const Exec&, const FoldBuckets& fold) {
   const OnDevice on_device;
   for_each_row(kPolicy, fold.to.depth * fold.to.width, fold.to.dim, fold);
 }
+void scale_sketch(const Exec&, const ScaleBuckets& scale) {
+  const OnDevice on_device;
+  for_each_row(kPolicy, scale.sketch.depth * scale.sketch.width, scale.sketch.dim, scale);
+}
 void sketch_slots(const Exec&, const SlotElement& element, int64_t rows) {
   const OnDevice on_device;
   for_each(kPolicy, rows, element);

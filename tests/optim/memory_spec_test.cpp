@@ -27,6 +27,7 @@ TEST_CASE("memories are read and written") {
                            "banded:0.1,depth=2,reading=mean_delta",
                            "hybrid:0.1",
                            "hybrid:0.1,exact=0.25",
+                           "sketch:0.2,cells=bf16",
                            "banded:0.1,exact=0.5"}) {
     CAPTURE(text);
     CHECK(to_string(parse_memory(text, MomentRole::second)) == text);
@@ -53,6 +54,7 @@ TEST_CASE("what cannot be read names the part") {
   fails("banded", "'banded'");
   fails("band:0.1", "'band:0.1'");
   fails("banded:2", "ratio 2");
+  fails("sketch:0.1,cells=8", "'cells=8'");
   fails("hybrid", "'hybrid'");
   fails("hybrid:0.1,exact=1", "exact 1");
   fails("sketch:", "''");

@@ -79,7 +79,9 @@ void compare_dense_steps(Device other) {
 
 namespace {
 
-bool rounds(const std::string& memory) { return memory == "bf16" || memory == "int8"; }
+bool rounds(const std::string& memory) {
+  return memory == "int8" || memory.find("bf16") != std::string::npos;
+}
 
 struct Case {
   std::string first;
@@ -268,6 +270,12 @@ void compare_memories(Device other) {
     const std::string memory = fmt::format("hybrid:0.5,reading={}", reading);
     compare_steps(other, {memory, memory, 200, 33});
   }
+  for (const char* memory :
+       {"sketch:0.3,cells=bf16", "sketch:0.3,width=12,depth=3,reading=mean_delta,cells=bf16",
+        "sketch:0.3,width=12,depth=2,reading=requery,cells=bf16",
+        "sketch:0.3,width=7,depth=1,reading=linear,cells=bf16"}) {
+    for (const int64_t dim : {7, 33, 200}) compare_steps(other, {memory, memory, 60, dim});
+  }
   compare_steps(other, {"dense", "rank1", 1000, 16});
   compare_steps(other, {"rank1:l2", "rank1:l2", 1000, 16});
   compare_steps(other, {"dense", "sm3", 1000, 16});
@@ -279,7 +287,8 @@ void compare_folding(Device other) {
       {"sketch:0.5,width=4,reading=mean_delta", "sketch:0.5,width=6,reading=linear", 30, 7},
       {"banded:0.5,width=6", "banded:0.5,width=6", 30, 72},
       {"dense", "sketch:0.5,width=2112", 3000, 8},
-      {"hybrid:0.6", "hybrid:0.6,reading=own_delta", 300, 33}};
+      {"hybrid:0.6", "hybrid:0.6,reading=own_delta", 300, 33},
+      {"sketch:0.5,width=12,cells=bf16", "sketch:0.5,width=12,cells=bf16,clean=0.5/2", 30, 33}};
   for (const Case& size : cases) {
     CAPTURE(size.first);
     CAPTURE(size.second);
