@@ -147,42 +147,25 @@ class SketchWalk {
  private:
   // How a bucket takes in one row's change.
   struct Bucket {
-    float* cells;
-    uint16_t* bf16;  // in the place of `cells`, of which a piece is then held as floats
-    RoundingKey::Row random;
+    float* cells;   // null where they are of few bits
+    int64_t place;  // SketchView::place
     float* sum;
     Turn turn;
     float sign;
     BucketStep step;
 
-    // Columns [column, column + columns) of the cells as floats; `room` is for those of few bits.
-    float* as_floats(int64_t column, int64_t columns, float* room) const {
-      if (bf16 == nullptr) return cells + column;
-      for (int64_t c = 0; c < columns; c += kLanes) {
-        store_lanes(bf16_to_float<Lanes>(load_words(bf16 + column + c, columns - c)), room + c,
-                    kLanes);
-      }
-      return room;
-    }
-    // `cell`: what as_floats() gave; table_column: of the table.
+    bool waits() const { return turn == Turn::first || turn == Turn::middle; }
+
+    // `cell`: the piece's cells, or as much of them as floats.
     template <class Piece>
-    void take_in(const Lanes* change, float* cell, int64_t column, int64_t table_column,
-                 Piece piece) const {
+    void take_in(const Lanes* change, float* cell, int64_t column, Piece piece) const {
       const bool adds = turn == Turn::middle || turn == Turn::last;
-      const bool waits = turn == Turn::first || turn == Turn::middle;
       if (adds) {
-        waits ? take_in<true, true>(change, cell, column, piece)
-              : take_in<true, false>(change, cell, column, piece);
+        waits() ? take_in<true, true>(change, cell, column, piece)
+                : take_in<true, false>(change, cell, column, piece);
       } else {
-        waits ? take_in<false, true>(change, cell, column, piece)
-              : take_in<false, false>(change, cell, column, piece);
-      }
-      if (bf16 == nullptr || waits) return;
-      const Words first = kLaneNumbers + static_cast<uint32_t>(table_column);
-      for (int64_t c = 0; c < piece.span(); c += kLanes) {
-        const Words bits = random.bits(first + static_cast<uint32_t>(c));
-        store_words(float_to_bf16(load_lanes(cell + c, piece.lanes(c)), bits), bf16 + column + c,
-                    piece.lanes(c));
+        waits() ? take_in<false, true>(change, cell, column, piece)
+                : take_in<false, false>(change, cell, column, piece);
       }
     }
 
@@ -276,11 +259,9 @@ class SketchWalk {
     const Slot place = slot(j, r);
     const SketchTurns::Entry entry = turns_->entry(j, r);
     const SketchView& sketch = state_.sketch;
-    const int64_t bucket = slot_bucket(place);
-    const bool few_bits = sketch.bf16 != nullptr;
-    return {few_bits ? nullptr : sketch.bucket(j, bucket),
-            few_bits ? sketch.bf16_bucket(j, bucket) : nullptr,
-            few_bits ? sketch.rounding.row(sketch.place(j, bucket)) : RoundingKey::Row{},
+    const int64_t bucket = sketch.place(j, slot_bucket(place));
+    return {sketch.cells != nullptr ? sketch.cells + bucket * sketch.stride : nullptr,
+            bucket,
             sum(entry),
             entry.turn(),
             step.with_signs ? slot_sign(place) : 1.0f,
@@ -290,21 +271,29 @@ class SketchWalk {
   template <int kDepth, Combine kCombine, RowWeights kWeights>
   static void advance_row(const SketchWalk& walk, const Row& row, int64_t column, int64_t columns,
                           float* values) {
+    if (walk.state_.sketch.bf16 != nullptr) {
+      walk.piece<kDepth, kCombine, kWeights, true>(row, column, AnyPiece{columns}, values);
+      return;
+    }
     with_steps(columns, [&](const auto piece) {
-      walk.piece<kDepth, kCombine, kWeights>(row, column, piece, values);
+      walk.piece<kDepth, kCombine, kWeights, false>(row, column, piece, values);
     });
   }
 
-  template <int kDepth, Combine kCombine, RowWeights kWeights, class Piece>
+  template <int kDepth, Combine kCombine, RowWeights kWeights, bool kFewBits, class Piece>
   void piece(const Row& row, int64_t column, const Piece piece, float* values) const {
     const SketchStep& step = state_.step;
     const Bucket* const buckets = row.buckets_;
     const float* const g = row.gradient_ + column;
     const float cell_scale = step.cell_scale;
-    float room[kDepth][kWidestPiece];
+    float room[kFewBits ? kDepth : 1][kFewBits ? kWidestPiece : 1];
     float* cells[kDepth];
     for (int j = 0; j < kDepth; ++j) {
-      cells[j] = buckets[j].as_floats(column, piece.columns, room[j]);
+      if constexpr (kFewBits) {
+        cells[j] = widen(buckets[j], column, piece, room[j]);
+      } else {
+        cells[j] = buckets[j].cells + column;
+      }
     }
     Lanes estimate[kWidestPiece / kLanes];
     PieceSums<Lanes> sums;
@@ -331,7 +320,33 @@ class SketchWalk {
     }
     if (!write_) return;
     for (int j = 0; j < kDepth; ++j) {
-      buckets[j].take_in(change, cells[j], column, state_.sketch.begin + column, piece);
+      buckets[j].take_in(change, cells[j], column, piece);
+      if constexpr (kFewBits) {
+        if (!buckets[j].waits()) round(cells[j], buckets[j], column, piece);
+      }
+    }
+  }
+
+  // Cells of few bits are floats while a piece is advanced.
+  template <class Piece>
+  float* widen(const Bucket& bucket, int64_t column, const Piece piece, float* room) const {
+    const uint16_t* const bits = state_.sketch.bf16 + bucket.place * state_.sketch.stride + column;
+    for (int64_t c = 0; c < piece.span(); c += kLanes) {
+      store_lanes(bf16_to_float<Lanes>(load_words(bits + c, piece.lanes(c))), room + c, kLanes);
+    }
+    return room;
+  }
+  template <class Piece>
+  void round(const float* cells, const Bucket& bucket, int64_t column, const Piece piece) const {
+    const SketchView& sketch = state_.sketch;
+    uint16_t* const bits = sketch.bf16 + bucket.place * sketch.stride + column;
+    const RoundingKey::Row random = sketch.rounding.row(bucket.place);
+    const Words first = kLaneNumbers + static_cast<uint32_t>(sketch.begin + column);
+    for (int64_t c = 0; c < piece.span(); c += kLanes) {
+      const int64_t lanes = piece.lanes(c);
+      store_words(float_to_bf16(load_lanes(cells + c, lanes),
+                                random.bits(first + static_cast<uint32_t>(c))),
+                  bits + c, lanes);
     }
   }
 
