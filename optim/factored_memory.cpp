@@ -20,15 +20,20 @@ Tensor workspace(const StepRows& rows, const char* name, int64_t count) {
 // What the rule reads is the factors as they are.
 constexpr kernels::Accumulate kAsItIs{1.0f, 0.0f, false};
 
-// rows[id] <- decay rows[id] + scale mean of the entry's inputs
-void advance_row_means(StepRows& step, const kernels::Accumulate& accumulate, const Tensor& rows) {
-  const kernels::ConstMatrix& gradient = step.gradient();
-  const Tensor sums = workspace(step, "factors.row_sums", gradient.rows);
-  kernels::row_sums(step.exec(), step.ids(), gradient, accumulate.squared, sums.data<float>());
+// rows[id] <- decay rows[id] + scale mean of the entry's inputs; sums [K]: row_sums.
+void advance_row_means(StepRows& step, const kernels::Accumulate& accumulate, const Tensor& sums,
+                       const Tensor& rows) {
   kernels::Accumulate mean = accumulate;
-  mean.scale /= static_cast<float>(gradient.cols);
-  kernels::advance_entries(step.exec(), step.ids(), gradient.rows, mean, sums.data<float>(),
+  mean.scale /= static_cast<float>(step.gradient().cols);
+  kernels::advance_entries(step.exec(), step.ids(), step.count(), mean, sums.data<float>(),
                            rows.data<float>());
+}
+
+Tensor row_sums(StepRows& step, const kernels::Accumulate& accumulate) {
+  const Tensor sums = workspace(step, "factors.row_sums", step.count());
+  kernels::row_sums(step.exec(), step.ids(), step.gradient(), accumulate.squared,
+                    sums.data<float>());
+  return sums;
 }
 
 Shape columns_shape(const StateMemoryContext& context) {
@@ -52,7 +57,7 @@ int64_t RowWiseMemory::planned_bytes(const StateMemoryContext& context) {
 }
 
 kernels::StateAccess RowWiseMemory::begin(StepRows& step, const kernels::Accumulate& accumulate) {
-  advance_row_means(step, accumulate, rows_);
+  advance_row_means(step, accumulate, row_sums(step, accumulate), rows_);
   return kernels::FactoredState{rows_.data<float>(), nullptr, false, kAsItIs};
 }
 
@@ -81,12 +86,12 @@ kernels::StateAccess RankOneMemory::begin(StepRows& step, const kernels::Accumul
   kernels::column_sums(exec, step.ids(), step.gradient(), accumulate.squared, sums.data<float>());
   kernels::sum_of_entries(exec, step.ids(), step.count(), rows_.data<float>(), part);
   kernels::sum_of_entries(exec, nullptr, dim, columns, whole);
+  const Tensor by_row = row_sums(step, accumulate);
   kernels::Accumulate rest = accumulate;  // of the rows' step
   kernels::PartialDecay decay{accumulate.decay, static_cast<float>(dim), part, whole};
   if (accumulate.decays != nullptr) {
     rest.scale = 0.0f;
-    kernels::advance_entries(exec, step.ids(), step.count(), rest, rows_.data<float>(),
-                             rows_.data<float>());
+    advance_row_means(step, rest, by_row, rows_);
     kernels::sum_of_entries(exec, step.ids(), step.count(), rows_.data<float>(), kept);
     decay.kept = kept;
     rest = {1.0f, accumulate.scale, accumulate.squared};
@@ -96,7 +101,7 @@ kernels::StateAccess RankOneMemory::begin(StepRows& step, const kernels::Accumul
     decay.part = whole;
   }
   kernels::advance_columns(exec, decay, accumulate.scale, sums.data<float>(), dim, columns);
-  advance_row_means(step, rest, rows_);
+  advance_row_means(step, rest, by_row, rows_);
 
   shape_ = workspace(step, "factors.shape", dim);
   kernels::sum_of_entries(exec, nullptr, dim, columns, whole);

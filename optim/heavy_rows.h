@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "sketchgrad/kernels/heavy_rows.h"
 #include "sketchgrad/optim/state_memory.h"
 
@@ -18,16 +20,20 @@ class HeavyRows {
     Tensor slots, previous;  // int32 [K]: kernels::HeavyClaims
     kernels::HeavyClaims view() const { return {slots.data<int32_t>(), previous.data<int32_t>()}; }
   };
-  // Gives out the slots of a step. One without gradient changes nothing.
-  Claims claim(const StepRows&) const;
+  // Gives out the slots of a step. One without gradient changes nothing. `seed`: of the sketch's
+  // hashes, by which rows come to sets.
+  Claims claim(const StepRows&, uint64_t seed) const;
+  // Throws DataError where the owners and weights that were read cannot be.
+  void check_loaded(const std::string& source, uint64_t seed) const;
   std::vector<std::pair<std::string, Tensor>> tensors() const {
     return {{"owners", owners_}, {"weights", weights_}};
   }
 
  private:
+  std::string name_;
+  int64_t rows_;    // of the table
   Tensor owners_;   // int32 [sets, kSetWays]
   Tensor weights_;  // [sets, kSetWays]
-  uint64_t seed_;
 };
 
 }  // namespace sketchgrad

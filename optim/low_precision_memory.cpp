@@ -2,6 +2,13 @@
 
 namespace sketchgrad {
 
+namespace {
+
+// Of checkpoints: what codes mean. 2: floats less the one of code 0.
+constexpr int64_t kLayout = 2;
+
+}  // namespace
+
 Bf16Memory::Bf16Memory(const StateMemoryContext& context)
     : seed_(rounding_seed(context)),
       state_(Tensor::zeros({context.rows, context.dim},
@@ -23,7 +30,8 @@ std::vector<std::pair<std::string, Tensor>> Bf16Memory::tensors() const {
 }
 
 Int8Memory::Int8Memory(const StateMemoryContext& context)
-    : seed_(rounding_seed(context)),
+    : name_(context.name),
+      seed_(rounding_seed(context)),
       with_signs_(context.role == MomentRole::first),
       codes_(Tensor::zeros({context.rows, context.dim},
                            {Category::optimizer_state, context.name + ".codes"}, DType::uint8,
@@ -46,6 +54,19 @@ kernels::StateAccess Int8Memory::begin(StepRows& step, const kernels::Accumulate
 
 std::vector<std::pair<std::string, Tensor>> Int8Memory::tensors() const {
   return {{"codes", codes_}, {"scales", scales_}};
+}
+
+void Int8Memory::save(StateDict& state, const std::string& prefix) const {
+  state.set_integer(prefix + "layout", kLayout);
+}
+
+void Int8Memory::load(const StateDict& state, const std::string& prefix) {
+  const int64_t layout =
+      state.metadata.contains(prefix + "layout") ? state.integer(prefix + "layout") : 1;
+  check(layout == kLayout,
+        "[int8] {}: {} was written with layout {} of its codes, this version reads layout {}",
+        name_, state.source, layout, kLayout);
+  StateMemory::load(state, prefix);
 }
 
 }  // namespace sketchgrad

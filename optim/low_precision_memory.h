@@ -33,8 +33,11 @@ class Int8Memory final : public StateMemory {
 
   kernels::StateAccess begin(StepRows&, const kernels::Accumulate&) override;
   std::vector<std::pair<std::string, Tensor>> tensors() const override;
+  void save(StateDict&, const std::string& prefix) const override;
+  void load(const StateDict&, const std::string& prefix) override;
 
  private:
+  std::string name_;
   uint64_t seed_;
   bool with_signs_;
   Tensor codes_;   // uint8 [rows, dim]

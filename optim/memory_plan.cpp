@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <variant>
 
 #include "sketchgrad/optim/sketch_memory.h"
 
@@ -143,8 +145,8 @@ ExpectedError sketch_error(const SketchGeometry& geometry, const StateMemoryCont
                            const RowUse& use) {
   const double decay = std::min(static_cast<double>(context.accumulate.decay), kLargestDecay);
   const bool first = context.role == MomentRole::first;
-  // Without the scales of rows, nothing says what the buckets of a count-min sketch do to them.
-  if (!first && geometry.depth > 1) return same(1.0);
+  // Without the power or the scale of rows, nothing here says what their buckets do to them.
+  if (geometry.depth > 1) return same(1.0);
   const std::vector<RowUse::Row>& rows = use.rows();
   // The heaviest rows are exact. Where all are alike they are some of each.
   const auto heavy = static_cast<double>(geometry.heavy_rows);
@@ -261,7 +263,8 @@ std::vector<Choice> all_choices(const Item& item, const RowUse& use) {
   std::vector<Choice> result;
   for (const MemorySpec& spec : specs) {
     try {
-      result.push_back(choice_of(item, use, spec));
+      Choice choice = choice_of(item, use, spec);
+      result.push_back(std::move(choice));
     } catch (const InvalidArgument&) {
       // A ratio that leaves no bucket here.
     }
@@ -311,6 +314,12 @@ std::vector<Item> items_of(const Optimizer& optimizer, const std::vector<TableUs
     const TableUse& use = tables[i];
     check(use.counts.empty() || static_cast<int64_t>(use.counts.size()) == use.rows,
           "[plan] {} has {} rows and counts of {}", use.name, use.rows, use.counts.size());
+    const auto negative =
+        std::find_if(use.counts.begin(), use.counts.end(), [](int64_t count) { return count < 0; });
+    check(negative == use.counts.end(), "[plan] {}: row {} has a count of {}", use.name,
+          negative - use.counts.begin(), negative == use.counts.end() ? 0 : *negative);
+    check(use.occurrences >= 0.0 && std::isfinite(use.occurrences),
+          "[plan] {}: {} occurrences a step", use.name, use.occurrences);
     const RowUse rows(use);
     for (const MomentRole role : {MomentRole::first, MomentRole::second}) {
       const bool first = role == MomentRole::first;

@@ -17,7 +17,8 @@ struct TableUse {
   Shape columns_shape = {};  // as in StateMemoryContext
   // How often each row occurs in the corpus; empty: all alike.
   std::vector<int64_t> counts = {};
-  // Occurrences of rows in one step, over all rows; a row that occurs has a gradient.
+  // Occurrences of rows in one step, over all rows; a row that occurs has a gradient. 0: as many as
+  // there are rows.
   double occurrences = 0.0;
   // Every row has a gradient in every step, whatever occurs.
   bool all_rows = true;
@@ -49,6 +50,8 @@ struct ExpectedError {
 //   row-sparse, 0.66, 0.45 and 0.72 where all rows are active.
 // - Stochastic rounding to steps of a relative size s leaves s / (1 + b) or s^2 / 6 / (1 - b^2),
 //   whichever is less, of the energy.
+// Sketches are taken for those of the readings wiener and row_scaled with float cells and hashed
+// rows, without cleaning; of more than one depth they count as wrong by as much as there is.
 ExpectedError expected_error(const MemorySpec& spec, const StateMemoryContext& context,
                              const TableUse& use);
 

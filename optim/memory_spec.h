@@ -114,7 +114,7 @@ enum class MomentRole : uint8_t { first, second };
 
 // "dense", "none", "rowwise", "rank1", "rank1:l2", "sm3", "sm3:1", "bf16", "int8", or
 // "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE][,cells=bf16]",
-// the same // with "banded:", or "hybrid:RATIO", which is "sketch:RATIO,exact=0.5". A sketch is a
+// the same with "banded:", or with "hybrid:", which begins with exact=0.5. A sketch is a
 // CountSketch for a first moment, a CountMin for a second. Throws InvalidArgument naming the part
 // that cannot be read and what could stand there.
 MemorySpec parse_memory(const std::string& text, MomentRole role);

@@ -79,6 +79,18 @@ void check_ranks(const StateDict& state, const std::string& key, const Tensor& r
   }
 }
 
+void check_last_steps(const StateDict& state, const std::string& key, const Tensor& last_steps) {
+  const int64_t steps = state.integer("optimizer.steps");
+  const std::vector<int32_t> values = last_steps.to_vector<int32_t>();
+  for (size_t row = 0; row < values.size(); ++row) {
+    if (values[row] < 0 || values[row] > steps) {
+      throw DataError(
+          state.source, 0,
+          fmt::format("{}: row {} was last active in step {} of {}", key, row, values[row], steps));
+    }
+  }
+}
+
 std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const MemorySpec& spec,
                                          const std::optional<kernels::Accumulate>& accumulate,
                                          MomentRole role, uint64_t seed, const Tensor& row_ranks,
@@ -265,7 +277,10 @@ void Optimizer::load(const StateDict& state) {
           "[optimizer] {} holds {}, this optimizer decays rows {}", state.source,
           saved ? last_steps : fmt::format("no {}", last_steps),
           saved ? "by one step whatever left them out" : "by the steps that left them out");
-    if (saved) state.copy_to(last_steps, slot.last_steps);
+    if (saved) {
+      state.copy_to(last_steps, slot.last_steps);
+      check_last_steps(state, last_steps, slot.last_steps);
+    }
     for_each_memory(slot, [&](StateMemory& memory, const std::string& name) {
       memory.load(state, "optimizer." + name + ".");
     });

@@ -29,7 +29,8 @@ struct Moments {
   std::vector<int32_t> row_order = {};
   // A row that row-sparse steps left out decays by as many steps when it is active again, as if
   // each of them had been one of no gradient, in 4 bytes a row of the table. Otherwise it goes on
-  // as it was (SparseAdam). Parameters of inactive rows stay in both cases.
+  // as it was (SparseAdam). Parameters of inactive rows stay in both cases. Sm3Covers and the
+  // readings linear and bucket_local refuse it.
   bool decay_skipped = false;
 };
 

@@ -50,7 +50,9 @@ SketchGeometry SketchGeometry::fit(const StateMemoryContext& context, double rat
   const double bucket_floats = depth * dim * static_cast<double>(cell_bytes) / sizeof(float);
   const double set_floats = kernels::kSetWays * (dim + HeavyRows::kBytesOfSlot / sizeof(float));
   const double floats = ratio * rows * dim - rows * static_cast<double>(row_floats);
-  const double sets = std::max(0.0, std::floor(exact * floats / set_floats));
+  // One bucket is left for the other rows.
+  const double sets =
+      std::max(0.0, std::floor(std::min(exact * floats, floats - bucket_floats) / set_floats));
   double width = std::floor((floats - sets * set_floats) / bucket_floats);
   const double least =
       exact > 0.0 ? std::max(set_floats / exact, set_floats + bucket_floats) : bucket_floats;
@@ -108,9 +110,9 @@ Tensor SketchMemory::make_cells(const SketchGeometry& geometry) const {
                        geometry.cell_bytes == 2 ? DType::bfloat16 : DType::float32, device_);
 }
 
-// Buckets of heavy rows, which a sketch of one depth may have, lie behind these.
-kernels::SketchView SketchMemory::view(const Tensor& cells, const SketchGeometry& geometry,
-                                       int64_t step) const {
+// Without the buckets of heavy rows, which lie behind the others.
+kernels::SketchView SketchMemory::shared_cells(const Tensor& cells, const SketchGeometry& geometry,
+                                               int64_t step) const {
   kernels::SketchView result{
       .depth = geometry.depth, .width = geometry.width, .dim = dim_, .stride = dim_};
   if (cells.dtype() == DType::bfloat16) {
@@ -126,9 +128,10 @@ kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumula
   decay_ = accumulate.decay;
   const kernels::SketchStep step = choices(accumulate, rows.step());
   if (heavy_) {
-    claims_ = heavy_->claim(rows);
-    kernels::move_to_slots(rows.exec(), view(cells_, geometry_, rows.step()), geometry_.hash, step,
-                           row_state(), rows.ids(), rows.count(), claims_.view());
+    claims_ = heavy_->claim(rows, geometry_.hash.seed);
+    kernels::move_to_slots(rows.exec(), shared_cells(cells_, geometry_, rows.step()),
+                           geometry_.hash, step, row_state(), rows.ids(), rows.count(),
+                           claims_.view());
   }
   return access(rows, step, row_state(), claims_);
 }
@@ -136,12 +139,16 @@ kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumula
 kernels::SketchState SketchMemory::access(StepRows& rows, const kernels::SketchStep& step,
                                           kernels::Matrix row_state,
                                           const HeavyRows::Claims& claims) const {
-  kernels::SketchView sketch = view(cells_, geometry_, rows.step());
-  sketch.width = geometry_.buckets();
   const kernels::OwnBuckets own{geometry_.heavy_rows,
                                 heavy_ ? claims.slots.data<int32_t>() : nullptr};
-  return {sketch, &rows.plan(geometry_.hash, geometry_.depth, geometry_.width, own), step,
-          row_state, own.count};
+  return {all_cells(rows.step()), &rows.plan(geometry_.hash, geometry_.depth, geometry_.width, own),
+          step, row_state, own.count};
+}
+
+kernels::SketchView SketchMemory::all_cells(int64_t step) const {
+  kernels::SketchView result = shared_cells(cells_, geometry_, step);
+  result.width = geometry_.buckets();
+  return result;
 }
 
 kernels::Matrix SketchMemory::row_state() const {
@@ -217,7 +224,8 @@ void SketchMemory::read(const int32_t* ids, kernels::Matrix values) const {
     kernels::gather_rows(exec, row_state_.matrix(), ids, /*padding_id=*/-1, state);
   }
   const kernels::Accumulate nothing{1.0f, 0.0f, role_ == MomentRole::second};
-  const HeavyRows::Claims claims = heavy_ ? heavy_->claim(rows) : HeavyRows::Claims{};
+  const HeavyRows::Claims claims =
+      heavy_ ? heavy_->claim(rows, geometry_.hash.seed) : HeavyRows::Claims{};
   kernels::update_rows(exec, kernels::MomentumRule{-1.0f, 0.0f, 1.0f},
                        access(rows, choices(nothing, rows.step()), state, claims),
                        kernels::NoState{}, nullptr, rows.gradient(), values);
@@ -228,8 +236,7 @@ void SketchMemory::end(StepRows& rows) {
   if (reading_ != Reading::linear) return;
   cell_scale_ *= decay_;
   if (cell_scale_ < kSmallestCellScale) {
-    kernels::scale_sketch(rows.exec(), view(cells_, geometry_, rows.step()),
-                          static_cast<float>(cell_scale_));
+    kernels::scale_sketch(rows.exec(), all_cells(rows.step()), static_cast<float>(cell_scale_));
     cell_scale_ = 1.0;
   }
 }
@@ -245,9 +252,7 @@ std::vector<std::pair<std::string, Tensor>> SketchMemory::tensors() const {
 
 // What is kept with the rows as well: where it is their scale, cells alone would change nothing.
 void SketchMemory::scale_estimates(const StepRows& rows, float factor) {
-  kernels::SketchView all = view(cells_, geometry_, rows.step());
-  all.width = geometry_.buckets();
-  kernels::scale_sketch(rows.exec(), all, factor);
+  kernels::scale_sketch(rows.exec(), all_cells(rows.step()), factor);
   if (!row_state_.defined()) return;
   float* const data = row_state_.data<float>();
   kernels::scale(rows.exec(), data, factor, data, row_state_.numel());
@@ -307,6 +312,7 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
   geometry_ = saved;
   cell_scale_ = cell_scale;
   StateMemory::load(state, prefix);
+  if (heavy_) heavy_->check_loaded(state.source, geometry_.hash.seed);
   while (geometry_.width > narrower) fold();
 }
 
@@ -331,8 +337,8 @@ int64_t SketchMemory::fold() {
   if (!half) return 0;
   const int64_t freed = foldable_bytes();
   const Tensor cells = make_cells(*half);  // what throws leaves all as it was
-  kernels::fold_sketch(cells_.exec(), view(cells_, geometry_, 0), bucket_unit(geometry_),
-                       keeps_means() ? 0.5f : 1.0f, view(cells, *half, 0));
+  kernels::fold_sketch(cells_.exec(), shared_cells(cells_, geometry_, 0), bucket_unit(geometry_),
+                       keeps_means() ? 0.5f : 1.0f, shared_cells(cells, *half, 0));
   if (heavy_) {
     kernels::copy(cells_.exec(), cells_.data<float>() + geometry_.width * dim_,
                   cells.data<float>() + half->width * dim_, geometry_.heavy_rows * dim_);

@@ -70,7 +70,8 @@ class SketchMemory : public StateMemory {
   Tensor make_cells(const SketchGeometry&) const;
   kernels::Matrix row_state() const;
   // For a step: cells of few bits are rounded by its random bits.
-  kernels::SketchView view(const Tensor& cells, const SketchGeometry&, int64_t step) const;
+  kernels::SketchView shared_cells(const Tensor& cells, const SketchGeometry&, int64_t step) const;
+  kernels::SketchView all_cells(int64_t step) const;
   kernels::SketchState access(StepRows&, const kernels::SketchStep&, kernels::Matrix row_state,
                               const HeavyRows::Claims&) const;
   bool keeps_means() const;

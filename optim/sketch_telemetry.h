@@ -36,8 +36,8 @@ struct SketchError {
 class SketchTelemetry {
  public:
   // `optimizer` must outlive it, and not have stepped yet: later, exact state would lack what came
-  // before. Throws InvalidArgument where it has, where rows is below 1, or where no moment is in a
-  // sketch. `seed` draws the reservoirs.
+  // before. Throws InvalidArgument where it has, where rows is below 1, where no moment is in a
+  // sketch, or one of those that are decays by skipped steps. `seed` draws the reservoirs.
   SketchTelemetry(const Optimizer& optimizer, int64_t rows, uint64_t seed = 0);
 
   // Takes in the gradients. To be called before each of the optimizer's steps. Where it throws

@@ -158,8 +158,8 @@ void check_moment(const std::string& memory, bool present, const std::string& fl
 void add_memory_options(CLI::App& command, OptimizerOptions& options) {
   const std::string sketch =
       "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,cells=bf16]; banded:RATIO for "
-      "sketch:RATIO: "
-      "neighbouring rows share buckets, for ids by falling frequency; hybrid:RATIO[,exact=SHARE]: "
+      "sketch:RATIO: neighbouring rows share buckets, for ids by falling frequency; "
+      "hybrid:RATIO[,exact=SHARE]: "
       "the heaviest rows are kept exactly, in half of the bytes or SHARE of them";
   command
       .add_option(
@@ -204,14 +204,16 @@ void add_options(CLI::App& command, OptimizerOptions& options) {
   command.add_option("--optimizer", options.optimizer, "the rule: " + rule_names())
       ->capture_default_str();
   add_memory_options(command, options);
-  command.add_flag("--decay-skipped", options.decay_skipped,
-                   "rows of the tables that steps left out decay by as many steps when they come "
-                   "again, in 4 bytes a row; otherwise they go on as they were");
+  command.add_flag(
+      "--decay-skipped", options.decay_skipped,
+      "rows of the tables that steps left out decay by as many steps when they come "
+      "again, in 4 bytes a row; otherwise they go on as they were. Not of sm3, nor of the "
+      "readings linear and bucket_local");
   command.add_option(
       "--optimizer-memory", options.memory,
       "bytes for the state of all parameters, as 500MB or 2GiB: chooses the memories of both "
-      "moments "
-      "from how often rows are used, and prints them; in the place of --moment1 and --moment2");
+      "moments from how often rows are used, and prints them; in the place of --moment1 and "
+      "--moment2");
   command
       .add_option("--learning-rate", options.learning_rate,
                   "step size " + defaults_of(&Rule::learning_rate))

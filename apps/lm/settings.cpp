@@ -94,8 +94,8 @@ void add_options(CLI::App& command, TrainSettings& settings) {
   add_length_options(command, settings);
   command
       .add_option("--sketch-tables", settings.sketch_tables,
-                  "tables whose moments go to sketches: embedding, output or both; everything else "
-                  "keeps dense state")
+                  "tables whose moments go to --moment1 and --moment2: embedding, output or both; "
+                  "everything else keeps dense state")
       ->check(CLI::IsMember({"embedding", "output", "both"}))
       ->capture_default_str();
   apps::add_options(command, settings.optimizer);
@@ -107,6 +107,8 @@ void complete(TrainSettings& settings) {
   check(!settings.run.resume || !settings.run.checkpoint.empty(),
         "--resume needs --checkpoint, the folder to go on from");
   apps::complete(settings.optimizer);
+  check(settings.optimizer.memory.empty() || settings.sketch_tables == "both",
+        "--sketch-tables: --optimizer-memory is for the state of all parameters");
 }
 
 nlohmann::json identity_of(const TrainSettings& settings) {

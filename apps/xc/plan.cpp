@@ -288,14 +288,19 @@ class Planner {
     const std::optional<SketchGeometry> sketches[] = {moment_of(table, MomentRole::first).sketch,
                                                       moment_of(table, MomentRole::second).sketch};
     const auto same = [](const SketchGeometry& a, const SketchGeometry& b) {
-      return a.depth == b.depth && a.width == b.width;
+      return a.depth == b.depth && a.width == b.width && a.heavy_rows == b.heavy_rows;
     };
+    if (table.sketched && settings_.optimizer.decay_skipped) {
+      moment.workspace += 2 * active * kFloat;  // a decay of each moment
+    }
     const bool both = sketches[0] && sketches[1];
     const bool one_plan = !both || same(*sketches[0], *sketches[1]);
     for (size_t i = 0; i < 2; ++i) {
       if (!sketches[i]) continue;
       const SketchGeometry& sketch = *sketches[i];
-      const auto rows = static_cast<double>(active);
+      // Heavy rows are alone in their buckets.
+      const auto rows = static_cast<double>(std::max<int64_t>(0, active - sketch.heavy_rows));
+      if (sketch.heavy_rows > 0) moment.index += 2 * active * kInt;
       const Occupancy buckets(rows, static_cast<double>(sketch.width));
       const bool by_buckets = one_plan && sketch.depth == 1 && 5 * rows >= 6 * buckets.used;
       const double sums = by_buckets ? 1 : std::floor(buckets.shared * sketch.depth);

@@ -163,7 +163,8 @@ void add_options(CLI::App& command, TrainSettings& settings) {
   add_options(command, settings.evaluation);
   command
       .add_option("--sketch-tables", settings.sketch_tables,
-                  "tables whose moments go to sketches: input, output or both; everything else "
+                  "tables whose moments go to --moment1 and --moment2: input, output or both; "
+                  "everything else "
                   "keeps dense state")
       ->check(CLI::IsMember({"input", "output", "both"}))
       ->capture_default_str();
@@ -199,6 +200,8 @@ void complete(TrainSettings& settings) {
   }
   model.seed = settings.run.seed;
   apps::complete(settings.optimizer);
+  check(settings.optimizer.memory.empty() || settings.sketch_tables == "both",
+        "--sketch-tables: --optimizer-memory is for the state of all parameters");
 }
 
 nlohmann::json identity_of(const TrainSettings& settings, const ClassifierOptions& model,

@@ -73,45 +73,51 @@ std::vector<Parameter*> sketched_tables(Classifier& model, const std::string& wh
   return tables;
 }
 
-// How often each feature stands in the training set, or in part of it.
+// How often each feature stands in the training set, or in that part of it that is looked at;
+// those that are not found there count as never used.
 std::vector<int64_t> feature_counts(const Examples& train) {
-  constexpr int64_t kRows = 65536;
+  constexpr int64_t kRows = 65536, kBlock = 4096;
   std::vector<int64_t> counts(static_cast<size_t>(train.feature_dim()));
   const int64_t rows = std::min(train.rows(), kRows);
+  std::vector<int64_t> block;
   for (int64_t i = 0; i < rows; ++i) {
-    const int64_t row = i * train.rows() / rows;
-    const Batch batch = train.batch({&row, 1});
-    for (const int32_t feature : batch.features.to_vector<int32_t>()) {
+    block.push_back(i * train.rows() / rows);
+    if (static_cast<int64_t>(block.size()) < kBlock && i + 1 < rows) continue;
+    for (const int32_t feature : train.batch(block).features.to_vector<int32_t>()) {
       ++counts[static_cast<size_t>(feature)];
     }
+    block.clear();
   }
   return counts;
 }
 
+// Of the input tables, and of outputs with a row for each class; rows of MACH's outputs are alike.
 std::vector<TableUse> table_uses(Classifier& model, const ClassifierOptions& options,
                                  const Examples& train, int64_t batch) {
   const double rows = static_cast<double>(batch);
-  const double features = static_cast<double>(train.features_total()) /
-                          static_cast<double>(std::max<int64_t>(1, train.rows()));
+  const auto a_row = [&](int64_t total) {
+    return rows * static_cast<double>(total) /
+           static_cast<double>(std::max<int64_t>(1, train.rows()));
+  };
   std::vector<TableUse> uses;
+  const auto add = [&](const Parameter& table, bool all_rows, double occurrences,
+                       std::vector<int64_t> counts) {
+    uses.push_back(table_use(table));
+    uses.back().all_rows = all_rows;
+    uses.back().occurrences = occurrences;
+    uses.back().counts = std::move(counts);
+  };
   const std::vector<int64_t> counts = feature_counts(train);
   for (const Parameter* table : model.input_tables()) {
-    TableUse use = table_use(*table);
-    use.counts = counts;
-    use.occurrences = rows * features;
-    use.all_rows = false;
-    uses.push_back(std::move(use));
+    add(*table, /*all_rows=*/false, a_row(train.features_total()), counts);
   }
-  if (options.model != "sampled" && options.model != "lsh") return uses;
+  if (options.is_mach()) return uses;
+  const bool draws = options.model == "sampled" || options.model == "lsh";
+  std::vector<int64_t> classes;
+  for (const int32_t count : train.class_counts()) classes.push_back(std::max(count, 1));
   for (const Parameter* table : model.output_tables()) {
-    TableUse use = table_use(*table);
-    if (use.rows == train.classes()) {
-      const auto classes = train.class_counts();
-      use.counts.assign(classes.begin(), classes.end());
-    }
-    use.occurrences = rows + static_cast<double>(options.softmax.samples);
-    use.all_rows = false;
-    uses.push_back(std::move(use));
+    const double samples = draws ? static_cast<double>(options.softmax.samples) : 0.0;
+    add(*table, !draws, a_row(train.labels_total()) + samples, classes);
   }
   return uses;
 }

@@ -269,8 +269,12 @@ TEST_CASE("xc train: a budget for the optimizer's state is kept") {
   TrainSettings settings = fixture.settings;
   settings.optimizer.memory = "100KB";
   settings.plan = true;
+  settings.run.compute.device = "cpu";
   CHECK_THROWS_WITH_AS(complete(settings), doctest::Contains("--optimizer-memory"),
                        InvalidArgument);
+  settings.plan = false;
+  settings.sketch_tables = "input";
+  CHECK_THROWS_WITH_AS(complete(settings), doctest::Contains("--sketch-tables"), InvalidArgument);
 }
 
 TEST_CASE("xc train: the same bits with one and two threads") {
@@ -836,6 +840,24 @@ const Sized kSized[] = {
      [](TrainSettings& s) {
        use_sketches(s);
        s.sketch_tables = "output";
+     }},
+    {"hybrid sketches", "last hidden layer",
+     [](TrainSettings& s) {
+       s.optimizer.moment1 = "hybrid:0.1";
+       s.optimizer.moment2 = "hybrid:0.15";
+       s.sketch_tables = "input";
+       s.repetitions = 1;
+       s.model.buckets = 30;
+       s.batch = "64";
+     }},
+    {"decay of skipped steps", "optimizer",
+     [](TrainSettings& s) {
+       s.optimizer.moment1 = "sketch:0.1";
+       s.optimizer.moment2 = "sketch:0.15";
+       s.optimizer.decay_skipped = true;
+       s.repetitions = 1;
+       s.model.buckets = 30;
+       s.batch = "64";
      }},
     {"telemetry beside", "last output",
      [](TrainSettings& s) {

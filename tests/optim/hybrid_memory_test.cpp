@@ -131,11 +131,47 @@ TEST_CASE("hybrid: bytes, planned and taken, and refusals") {
   }
 }
 
+TEST_CASE("hybrid: every ratio from the smallest on works, whatever the share of exact rows") {
+  const StateMemoryContext context{"t", MomentRole::first, {0.9f, 0.1f, false}, 402, 64, 7};
+  for (const double exact : {0.1, 0.5, 0.99}) {
+    CAPTURE(exact);
+    bool works = false;
+    for (int i = 1; i <= 500; ++i) {
+      const MemorySpec spec = CountSketch{.ratio = i / 500.0, .exact = exact};
+      try {
+        const int64_t bytes = planned_bytes(spec, context);
+        CHECK(bytes <= i * 402 * 64 * 4 / 500);
+        works = true;
+      } catch (const InvalidArgument&) {
+        CHECK_FALSE(works);
+      }
+    }
+    CHECK(works);
+  }
+}
+
+TEST_CASE(
+    "hybrid: of the linear reading exact rows stay so when the pending decay is multiplied in") {
+  const Case size{12, 33, 0, 0};
+  Parameter hybrid("table", {size.rows, size.dim}), dense("table", {size.rows, size.dim});
+  Optimizer a(Momentum{.learning_rate = 0.01f}, 3), b(Momentum{.learning_rate = 0.01f}, 3);
+  a.add(hybrid, {CountSketch{.ratio = 600.0, .reading = Reading::linear, .exact = 0.9}, None{}});
+  b.add(dense, {Dense{}, None{}});
+  std::mt19937 random(3);
+  for (int i = 0; i < 300; ++i) {  // 0.9^263 is below 1e-12
+    const Step step = heavy_step(size, random);
+    give_and_step(a, hybrid, step, size);
+    give_and_step(b, dense, step, size);
+  }
+  const std::vector<float> x = hybrid.value.to_vector<float>(), y = dense.value.to_vector<float>();
+  for (size_t i = 0; i < x.size(); ++i) CHECK(x[i] == doctest::Approx(y[i]).epsilon(1e-3));
+}
+
 struct Training {
   Parameter parameter;
-  Optimizer optimizer{Adam{}, 1};
-  explicit Training(const Case& size, const char* memory = "hybrid:0.3")
-      : parameter("table", {size.rows, size.dim}) {
+  Optimizer optimizer;
+  explicit Training(const Case& size, const char* memory = "hybrid:0.3", uint64_t seed = 1)
+      : parameter("table", {size.rows, size.dim}), optimizer(Adam{}, seed) {
     optimizer.add(parameter, {parse_memory(memory, MomentRole::first),
                               parse_memory(memory, MomentRole::second)});
   }
@@ -164,7 +200,7 @@ TEST_CASE("hybrid: saved and loaded it goes on bit for bit, folded it keeps its 
   through.optimizer.save(shared);
   StateDict state = shared;
   for (auto& [name, tensor] : state.tensors) tensor = tensor.clone({Category::workspace, "kept"});
-  Training later(size);
+  Training later(size, "hybrid:0.3", 2);  // hashes are those of the checkpoint
   later.optimizer.load(state);
   later.parameter.value.copy_from(through.parameter.value);
   give_and_step(later.optimizer, later.parameter, steps[4], size);
@@ -174,6 +210,19 @@ TEST_CASE("hybrid: saved and loaded it goes on bit for bit, folded it keeps its 
   Training other(size, "hybrid:0.3,exact=0.2");
   CHECK_THROWS_WITH_AS(other.optimizer.load(state), doctest::Contains("exact rows"),
                        InvalidArgument);
+
+  for (const auto& [owner, reason] :
+       {std::pair(int32_t{300}, "row 300 of 300"), std::pair(int32_t{-2}, "row -2"),
+        std::pair(owners(later.optimizer, "first").back(), "another")}) {
+    StateDict damaged = state;
+    std::vector<int32_t> wrong =
+        state.tensors.at("optimizer.table.first.owners").to_vector<int32_t>();
+    wrong[0] = owner;
+    damaged.tensors["optimizer.table.first.owners"] = Tensor::from(
+        wrong, {static_cast<int64_t>(wrong.size()) / 8, 8}, {Category::workspace, "owners"});
+    Training victim(size);
+    CHECK_THROWS_WITH_AS(victim.optimizer.load(damaged), doctest::Contains(reason), DataError);
+  }
 
   const auto exact_cells = [&](const Optimizer& optimizer) {
     StateDict now;

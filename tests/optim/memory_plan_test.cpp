@@ -108,8 +108,7 @@ TEST_CASE("plan: more bytes do not cost more, and skew is worth bytes") {
     CHECK(now <= before * 1.05);
     before = now;
   }
-  // Of two tables of one size, the one whose rows are all alike gains less from a sketch, and gets
-  // the exact state where there are bytes for one of them.
+  // Of two tables of one size, the one whose rows are all alike gains less from a sketch.
   std::vector<TableUse> two{
       {.name = "even", .rows = 5000, .dim = 64, .occurrences = 700, .all_rows = false},
       {.name = "skewed",

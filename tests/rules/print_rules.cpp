@@ -366,8 +366,8 @@ void print_factors(Inputs& inputs) {
     for (int64_t c = 0; c < kCols; ++c) {
       print("InputElement", static_cast<float>(input.row(r)(c)));
       print("CoverElement", static_cast<float>(cover.row(r)(c)));
-      print("FactoredState", factored.row(ids[r]).next(c, matrix(r, c)));
-      print("FactoredState, minimum", least.row(ids[r]).next(c, matrix(r, c)));
+      print("FactoredState", factored.row(r, ids[r]).next(c, matrix(r, c)));
+      print("FactoredState, minimum", least.row(r, ids[r]).next(c, matrix(r, c)));
     }
   }
   const ProductElement by_column{ids, matrix, true, columns.data(), nullptr};
@@ -392,7 +392,7 @@ void print_factors(Inputs& inputs) {
   print("AddUp", static_cast<float>(AddUp::of(1.0, 2.0)));
   const float part = 0.3f, whole = 0.7f;
   std::vector<float> spread = columns;
-  for (int64_t i = 0; i < kRows; ++i) AdvanceEntry{ids, 0.9f, 0.1f, values.data(), x.data()}(i);
+  for (int64_t i = 0; i < kRows; ++i) AdvanceEntry{ids, {0.9f, 0.1f}, values.data(), x.data()}(i);
   for (int64_t i = 0; i < kCols; ++i) {
     RaiseEntry{values.data(), x.data()}(i);
     AdvanceColumn{{0.9f, 2.0f, &part, &whole}, 0.1f, values.data(), x.data()}(i);
@@ -401,6 +401,12 @@ void print_factors(Inputs& inputs) {
     AxisMaximum{{1, kCols, 1}, columns.data(), values.data()}(i);
   }
   print("AdvanceEntry, RaiseEntry, AdvanceColumn", x);
+  const std::vector<int32_t> last_steps{0, 7, 100, 3, 99};
+  std::vector<float> decays(kRows);
+  for (int64_t r = 0; r < kRows; ++r) {
+    DecaySince{ids, last_steps.data(), 101, 0.97f, decays.data()}(r);
+  }
+  print("DecaySince", decays);
   print("OverMean", columns);
   print("SpreadMinimum", spread);
   print("AxisMaximum", values);
@@ -416,14 +422,14 @@ void print_factors(Inputs& inputs) {
                          {35}};
   for (int64_t r = 0; r < kRows; ++r) {
     for (int64_t c = 0; c < kCols; ++c) {
-      const Bf16State::Row half = bf16.row(r);
+      const Bf16State::Row half = bf16.row(r, r);
       const float next = half.next(c, matrix(r, c));
       half.store(c, next);
       print("Bf16State", next);
       print("Bf16State after", uint64_t{halves[static_cast<size_t>(r * kCols + c)]});
-      const float value = block.row(r).next(c, matrix(r, c), 0.01f);
+      const float value = block.row(r, r).next(c, matrix(r, c), 0.01f);
       print("BlockState", value);
-      block.row(r).store(c, value, 30.0f);
+      block.row(r, r).store(c, value, 30.0f);
       print("BlockState after", uint64_t{codes[static_cast<size_t>(r * kCols + c)]});
     }
   }

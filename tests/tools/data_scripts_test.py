@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""data_scripts_test.py SOURCE_DIR [unittest arguments]: tools/split_classes.py and
-tools/source_files_tsv.py."""
+"""data_scripts_test.py SOURCE_DIR [unittest arguments]: tools/split_classes.py,
+tools/source_files_tsv.py and tools/ud_arcs_tsv.py."""
 
 import collections
 import gzip
@@ -157,6 +157,35 @@ class SourceFiles(ScriptTest):
                                  ("\tp\na/\n", "in:2: no file's name"),
                                  ("\tp\na\tb\n", "in:2: a TAB in a path")):
             self.refused(problem, "source_files_tsv.py", self.file("in", content), "--out", self.out)
+            self.assertEqual(["in"], os.listdir(self.folder))
+
+
+class UdArcs(ScriptTest):
+    TREE = ("# text\n1\tDogs\tdog\tNOUN\tX\t_\t2\tnsubj\t_\t_\n"
+            "1-2\tx\t_\t_\t_\t_\t_\t_\t_\t_\n2\tbark\tbark\tVERB\tX\t_\t0\troot\t_\t_\n"
+            "3\t!\t!\tPUNCT\tX\t_\t2\tpunct\t_\t_\n\n"
+            "1\tdogs\tdog\tNOUN\tX\t_\t0\troot\t_\t_\n")
+
+    def test_flags(self):
+        self.check_help("ud_arcs_tsv.py")
+
+    def test_rows(self):
+        for name in ("in", "in.xz"):
+            done = self.call("ud_arcs_tsv.py", self.file(name, self.TREE), "--out", self.out)
+            self.assertEqual((0, "out: 4 rows\n"), (done.returncode, done.stdout))
+            rows = [line.split("\t") for line in self.out.read_text().splitlines()]
+            self.assertEqual(["nsubj+1", "root+0", "punct-1", "root+0"], [row[1] for row in rows])
+            features = [row[0].split() for row in rows]
+            self.assertEqual([19] * 4, [len(set(row)) for row in features])
+            # Upper case does not matter, what stands beside does.
+            self.assertEqual(features[0][:9], features[3][:9])
+            self.assertNotEqual(features[0], features[3])
+
+    def test_bad_input(self):
+        for content, problem in (("a b\n", "in:1: 1 fields"),
+                                 ("2\tx\t_\tX\t_\t_\t0\troot\t_\t_\n", "in:1: word 2"),
+                                 ("1\tx\t_\tX\t_\t_\t_\troot\t_\t_\n", "in:1: word 1")):
+            self.refused(problem, "ud_arcs_tsv.py", self.file("in", content), "--out", self.out)
             self.assertEqual(["in"], os.listdir(self.folder))
 
 

@@ -30,11 +30,20 @@ std::vector<Variant> variants(bool with_readings) {
   const Reading automatic = Reading::automatic;
   // The first one is what the others are compared with.
   std::vector<Variant> all = {
-      {"dense state", {Dense{}, Dense{}}},    {"CS-V", {Dense{}, minimum(automatic)}},
-      {"CS-M", {sketch(automatic), Dense{}}}, {"CS-MV", {sketch(automatic), minimum(automatic)}},
-      {"V row-wise", {Dense{}, RowWise{}}},   {"V rank-one", {Dense{}, RankOne{}}},
-      {"V SM3-II", {Dense{}, Sm3Covers{}}},   {"MV bf16", {Bf16{}, Bf16{}}},
-      {"MV int8", {Int8{}, Int8{}}}};
+      {"dense state", {Dense{}, Dense{}}},
+      {"CS-V", {Dense{}, minimum(automatic)}},
+      {"CS-M", {sketch(automatic), Dense{}}},
+      {"CS-MV", {sketch(automatic), minimum(automatic)}},
+      {"V row-wise", {Dense{}, RowWise{}}},
+      {"V rank-one", {Dense{}, RankOne{}}},
+      {"V SM3-II", {Dense{}, Sm3Covers{}}},
+      {"MV bf16", {Bf16{}, Bf16{}}},
+      {"MV int8", {Int8{}, Int8{}}},
+      {"hybrid MV",
+       {CountSketch{.ratio = kRatio, .exact = 0.5}, CountMin{.ratio = kRatio, .exact = 0.5}}},
+      {"CS-MV bf16 cells",
+       {CountSketch{.ratio = kRatio, .bf16 = true}, CountMin{.ratio = kRatio, .bf16 = true}}},
+      {"dense, skipped steps", {.decay_skipped = true}}};
   if (!with_readings) return all;
   for (const Reading reading : {Reading::requery, Reading::own_delta, Reading::mean_delta,
                                 Reading::bucket_local, Reading::linear}) {
@@ -63,13 +72,19 @@ double state_bytes(const StateDict& state, const std::string& name, int64_t dim,
     return bytes;
   }
   const double depth = static_cast<double>(cells->second.size(0));
-  const double width = static_cast<double>(cells->second.size(1));
-  // The expected number of buckets that `active` rows hash to.
-  const double touched = width * -std::expm1(active * std::log1p(-1.0 / width));
+  const auto heavy = state.tensors.find(name + ".owners");
+  const double exact =
+      heavy == state.tensors.end() ? 0.0 : static_cast<double>(heavy->second.numel());
+  const double width = static_cast<double>(cells->second.size(1)) - exact;
+  const double sketched = std::max(0.0, active - exact);
+  // The expected number of buckets that the rows hash to, and those of heavy rows, all active.
+  const double touched =
+      width * -std::expm1(sketched * std::log1p(-1.0 / width)) + std::min(active, exact);
+  const double cell_bytes = static_cast<double>(size_of(cells->second.dtype()));
   const auto row_state = state.tensors.find(name + ".row_state");
   const double row_floats =
       row_state == state.tensors.end() ? 0.0 : static_cast<double>(row_state->second.size(1));
-  return 8.0 * depth * touched * static_cast<double>(dim) + 8.0 * row_floats * active;
+  return 2.0 * cell_bytes * depth * touched * static_cast<double>(dim) + 8.0 * row_floats * active;
 }
 
 // A table and an optimizer for each variant, all stepping the same table.
