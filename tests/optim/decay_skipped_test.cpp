@@ -8,12 +8,6 @@
 namespace sketchgrad::test {
 namespace {
 
-void give_and_step(Optimizer& optimizer, Parameter& parameter, const Step& step, const Case& size) {
-  give_gradient(parameter, step, size);
-  optimizer.step();
-  optimizer.clear_gradients();
-}
-
 // Row-sparse steps of some rows, then one of all.
 std::vector<Step> sparse_steps(const Case& size, uint32_t seed) {
   std::mt19937 random(seed);

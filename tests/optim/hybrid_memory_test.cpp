@@ -10,12 +10,6 @@
 namespace sketchgrad::test {
 namespace {
 
-void give_and_step(Optimizer& optimizer, Parameter& parameter, const Step& step, const Case& size) {
-  give_gradient(parameter, step, size);
-  optimizer.step();
-  optimizer.clear_gradients();
-}
-
 double worst_difference(const std::vector<float>& got, const std::vector<float>& expected) {
   REQUIRE(got.size() == expected.size());
   double worst = 0.0;

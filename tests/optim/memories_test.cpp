@@ -203,12 +203,6 @@ Moments moments_of(const Pair& pair, const MemoryCase& memories) {
           pair.scale2 != 0.0 ? parse_memory(memories.second, MomentRole::second) : None{}};
 }
 
-void give_and_step(Optimizer& optimizer, Parameter& parameter, const Step& step, const Case& size) {
-  give_gradient(parameter, step, size);
-  optimizer.step();
-  optimizer.clear_gradients();
-}
-
 double worst_difference(const Parameter& parameter, const Values& expected) {
   double worst = 0.0;
   const std::vector<float> got = parameter.value.to_vector<float>();

@@ -75,6 +75,13 @@ inline void give_gradient(Parameter& parameter, const Step& step, const Case& si
       RowSparse{size.rows, Tensor::from(ids, {count}, {Category::gradient, "ids"}), tensor});
 }
 
+inline void give_and_step(Optimizer& optimizer, Parameter& parameter, const Step& step,
+                          const Case& size) {
+  give_gradient(parameter, step, size);
+  optimizer.step();
+  optimizer.clear_gradients();
+}
+
 // What a rule does with one element, in double: (w, g, m, v, t) -> w.
 using ReferenceRule = double (*)(double, double, double, double, int64_t);
 
