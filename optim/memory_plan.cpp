@@ -306,21 +306,27 @@ double elements_a_step(const TableUse& use, const RowUse& rows) {
   return (use.all_rows ? static_cast<double>(use.rows) : active) * static_cast<double>(use.dim);
 }
 
-std::vector<Item> items_of(const Optimizer& optimizer, const std::vector<TableUse>& tables) {
+// Throws InvalidArgument for a use that cannot be.
+void check_use(const TableUse& use) {
+  check(use.counts.empty() || static_cast<int64_t>(use.counts.size()) == use.rows,
+        "[plan] {} has {} rows and counts of {}", use.name, use.rows, use.counts.size());
+  const auto negative =
+      std::find_if(use.counts.begin(), use.counts.end(), [](int64_t count) { return count < 0; });
+  check(negative == use.counts.end(), "[plan] {}: row {} has a count of {}", use.name,
+        negative - use.counts.begin(), negative == use.counts.end() ? 0 : *negative);
+  check(use.occurrences >= 0.0 && std::isfinite(use.occurrences),
+        "[plan] {}: {} occurrences a step", use.name, use.occurrences);
+}
+
+// row_uses: of each table.
+std::vector<Item> items_of(const Optimizer& optimizer, const std::vector<TableUse>& tables,
+                           const std::vector<RowUse>& row_uses) {
   const RuleStep rule = optimizer.rule_step(1);
   const Moments defaults = optimizer.default_moments();
   std::vector<Item> items;
   for (size_t i = 0; i < tables.size(); ++i) {
     const TableUse& use = tables[i];
-    check(use.counts.empty() || static_cast<int64_t>(use.counts.size()) == use.rows,
-          "[plan] {} has {} rows and counts of {}", use.name, use.rows, use.counts.size());
-    const auto negative =
-        std::find_if(use.counts.begin(), use.counts.end(), [](int64_t count) { return count < 0; });
-    check(negative == use.counts.end(), "[plan] {}: row {} has a count of {}", use.name,
-          negative - use.counts.begin(), negative == use.counts.end() ? 0 : *negative);
-    check(use.occurrences >= 0.0 && std::isfinite(use.occurrences),
-          "[plan] {}: {} occurrences a step", use.name, use.occurrences);
-    const RowUse rows(use);
+    const RowUse& rows = row_uses[i];
     for (const MomentRole role : {MomentRole::first, MomentRole::second}) {
       const bool first = role == MomentRole::first;
       const auto& accumulate = first ? rule.first : rule.second;
@@ -384,7 +390,13 @@ ExpectedError expected_error(const MemorySpec& spec, const StateMemoryContext& c
 
 MemoryPlan plan_memories(const Optimizer& optimizer, const std::vector<TableUse>& tables,
                          int64_t budget) {
-  std::vector<Item> items = items_of(optimizer, tables);
+  // Sorted once: tables may have very many rows.
+  std::vector<RowUse> row_uses;
+  for (const TableUse& use : tables) {
+    check_use(use);
+    row_uses.emplace_back(use);
+  }
+  std::vector<Item> items = items_of(optimizer, tables, row_uses);
   int64_t least = 0;
   for (const Item& item : items) least += item.choices.front().bytes;
   check(budget >= least,
@@ -404,7 +416,7 @@ MemoryPlan plan_memories(const Optimizer& optimizer, const std::vector<TableUse>
     left -= best->choices[best->chosen + 1].bytes - best->choices[best->chosen].bytes;
     ++best->chosen;
   }
-  for (Item& item : items) widen(item, RowUse(tables[item.table]), left);
+  for (Item& item : items) widen(item, row_uses[item.table], left);
 
   MemoryPlan plan;
   plan.tables.resize(tables.size());
