@@ -338,10 +338,10 @@ nlohmann::json to_json(const OptimizerOptions& options) {
   put("epsilon", options.epsilon);
   put("initial_accumulator", options.initial_accumulator);
   put("momentum", options.momentum);
-  const Moments moments = table_moments(options);
   if (!options.memory.empty()) {
     result["optimizer_memory"] = parse_bytes("--optimizer-memory", options.memory);
   } else {
+    const Moments moments = table_moments(options);
     if (rule.first_moment) result["moment1"] = to_string(moments.first);
     if (rule.second_moment != nullptr) result["moment2"] = to_string(moments.second);
   }
