@@ -62,15 +62,15 @@ MemoryScope::MemoryScope(std::string name) : path_(std::move(name)), parent_(inn
 
 MemoryScope::~MemoryScope() { innermost_scope = parent_; }
 
-std::string MemoryScope::current() {
-  return innermost_scope != nullptr ? innermost_scope->path_ : std::string();
+std::string_view MemoryScope::current() {
+  return innermost_scope != nullptr ? std::string_view(innermost_scope->path_) : std::string_view();
 }
 
 // Not locked: the Allocator's functions hold the mutex around every use.
 struct Allocator::State {
   struct Block {
-    int64_t size = 0;  // as taken from the upstream
-    int64_t order = 0;
+    int64_t size = 0;    // as taken from the upstream
+    int64_t number = 0;  // of the allocation
     LiveBlock asked;
   };
   // Ordered by size, then the latest released first: its pages are the likeliest to be in cache,
@@ -87,7 +87,7 @@ struct Allocator::State {
   void release_cached();
   void cache(void* pointer, int64_t size);
   void count(int64_t change, Category category);
-  void record(int64_t change, Category category, std::string_view name) noexcept;
+  void tell(const Block& block, int64_t change) const;
   std::vector<LiveBlock> live_blocks() const;
   std::string report() const;
   [[noreturn]] void fail(int64_t bytes, Category category, std::string_view name,
@@ -98,17 +98,20 @@ struct Allocator::State {
   std::unordered_map<void*, Block> live;
   std::map<CacheKey, void*> cached;
   MemoryFigures current, peak, at_peak;
-  int64_t order = 0;
+  int64_t releases = 0;
   int64_t reserved = 0, peak_reserved = 0;
   int64_t in_use = 0, most_in_use = 0;  // sizes of live blocks; not touched by reset_peak
+  int64_t allocations = 0;
   int64_t limit = 0;
-  std::vector<MemoryEvent> ring;
-  size_t ring_capacity = 0;
-  int64_t event_count = 0;
+  int64_t limit_from = 0;  // number of the first allocation that it holds for
+  std::vector<MemoryObserver*> observers;
 };
 
 void Allocator::State::fail(int64_t bytes, Category category, std::string_view name,
                             const std::string& reason) const {
+  for (MemoryObserver* const observer : observers) {
+    observer->fail({-1, bytes, category, name, MemoryScope::current(), reserved});
+  }
   throw OutOfMemory(
       fmt::format("[memory] {} for {} \"{}\" (scope \"{}\"): {}\n{}", format_bytes(bytes),
                   to_string(category), name, MemoryScope::current(), reason, report()),
@@ -119,27 +122,29 @@ void* Allocator::State::take(int64_t bytes, Category category, std::string_view 
   // Leaves room for rounding and for the alignment of mappings.
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 4;
   if (bytes > kMost) fail(bytes, category, name, "more than any machine addresses");
-  if (limit > 0 && bytes > limit - current.total) {
+  if (limit > 0 && allocations >= limit_from && bytes > limit - current.total) {
     fail(bytes, category, name, fmt::format("the limit is {}", format_bytes(limit)));
   }
   Block block;
-  block.asked = {bytes, category, std::string(name), MemoryScope::current()};
-  block.order = order++;
+  block.asked = {bytes, category, std::string(name), std::string(MemoryScope::current())};
+  block.number = allocations;
   block.size = block_size(bytes, upstream->alignment());
   void* pointer = take_cached(block.size);
   if (pointer == nullptr) pointer = take_block(block.size);
   if (pointer == nullptr) fail(bytes, category, name, "the device has no memory left");
   const int64_t size = block.size;
+  decltype(live)::iterator entry;
   try {
-    live.emplace(pointer, std::move(block));
+    entry = live.emplace(pointer, std::move(block)).first;
   } catch (...) {
     cache(pointer, size);
     throw;
   }
+  ++allocations;
   in_use += size;
   most_in_use = std::max(most_in_use, in_use);
   count(bytes, category);
-  record(bytes, category, name);
+  tell(entry->second, bytes);
   return pointer;
 }
 
@@ -191,7 +196,7 @@ void Allocator::State::release_cached() {
 
 void Allocator::State::cache(void* pointer, int64_t size) {
   try {
-    cached.emplace(CacheKey{size, -order++}, pointer);
+    cached.emplace(CacheKey{size, -releases++}, pointer);
   } catch (const std::bad_alloc&) {
     upstream->release(pointer, static_cast<size_t>(size));
     reserved -= size;
@@ -209,19 +214,12 @@ void Allocator::State::count(int64_t change, Category category) {
   }
 }
 
-// Without memory for the event, what it tells of still stands.
-void Allocator::State::record(int64_t change, Category category, std::string_view name) noexcept {
-  if (ring_capacity == 0) return;
-  try {
-    MemoryEvent event{event_count, change, category, std::string(name), MemoryScope::current()};
-    const auto slot = static_cast<size_t>(event_count) % ring_capacity;
-    if (slot < ring.size()) {
-      ring[slot] = std::move(event);
-    } else {
-      ring.push_back(std::move(event));
-    }
-    ++event_count;
-  } catch (const std::bad_alloc&) {
+void Allocator::State::tell(const Block& block, int64_t change) const {
+  for (MemoryObserver* const observer : observers) {
+    const bool taken = change > 0;
+    observer->observe({block.number, change, block.asked.category, block.asked.name,
+                       taken ? std::string_view(block.asked.scope) : MemoryScope::current(),
+                       reserved});
   }
 }
 
@@ -230,7 +228,8 @@ std::vector<LiveBlock> Allocator::State::live_blocks() const {
   blocks.reserve(live.size());
   for (const auto& [pointer, block] : live) blocks.push_back(&block);
   std::sort(blocks.begin(), blocks.end(), [](const Block* a, const Block* b) {
-    return a->asked.bytes != b->asked.bytes ? a->asked.bytes > b->asked.bytes : a->order < b->order;
+    return a->asked.bytes != b->asked.bytes ? a->asked.bytes > b->asked.bytes
+                                            : a->number < b->number;
   });
   std::vector<LiveBlock> result;
   result.reserve(blocks.size());
@@ -288,7 +287,7 @@ void Allocator::release(void* pointer) noexcept {
   state_->in_use -= block.size;
   state_->count(-block.asked.bytes, block.asked.category);
   state_->cache(pointer, block.size);
-  state_->record(-block.asked.bytes, block.asked.category, block.asked.name);
+  state_->tell(block, -block.asked.bytes);
 }
 
 MemoryFigures Allocator::current() const {
@@ -327,10 +326,11 @@ void Allocator::release_cached() {
   state_->release_cached();
 }
 
-void Allocator::set_limit(int64_t bytes) {
+void Allocator::set_limit(int64_t bytes, int64_t allocations) {
   check(bytes >= 0, "[memory] a limit of {} bytes; 0 is none", bytes);
   const std::lock_guard lock(state_->mutex);
   state_->limit = bytes;
+  state_->limit_from = state_->allocations + allocations;
 }
 
 int64_t Allocator::limit() const {
@@ -338,22 +338,22 @@ int64_t Allocator::limit() const {
   return state_->limit;
 }
 
-void Allocator::record_events(size_t capacity) {
+void Allocator::add_observer(MemoryObserver& observer) {
   const std::lock_guard lock(state_->mutex);
-  state_->ring.clear();
-  state_->ring.shrink_to_fit();
-  state_->ring_capacity = capacity;
-  state_->event_count = 0;
+  std::vector<const State::Block*> blocks;
+  for (const auto& [pointer, block] : state_->live) blocks.push_back(&block);
+  std::sort(blocks.begin(), blocks.end(),
+            [](const auto* a, const auto* b) { return a->number < b->number; });
+  for (const State::Block* block : blocks) {
+    observer.observe({block->number, block->asked.bytes, block->asked.category, block->asked.name,
+                      block->asked.scope, state_->reserved});
+  }
+  state_->observers.push_back(&observer);
 }
 
-std::vector<MemoryEvent> Allocator::events() const {
+void Allocator::remove_observer(MemoryObserver& observer) noexcept {
   const std::lock_guard lock(state_->mutex);
-  std::vector<MemoryEvent> result = state_->ring;
-  if (result.size() == state_->ring_capacity && !result.empty()) {
-    const auto oldest = static_cast<size_t>(state_->event_count) % state_->ring_capacity;
-    std::rotate(result.begin(), result.begin() + static_cast<ptrdiff_t>(oldest), result.end());
-  }
-  return result;
+  std::erase(state_->observers, &observer);
 }
 
 std::vector<LiveBlock> Allocator::live_blocks() const {

@@ -38,13 +38,24 @@ struct MemoryFigures {
   int64_t operator[](Category category) const { return bytes[static_cast<size_t>(category)]; }
 };
 
-// One allocation or release, in order. `change` is in bytes, negative for a release.
+// One allocation or release. Texts live as long as the call that tells of them.
 struct MemoryEvent {
-  int64_t sequence = 0;
-  int64_t change = 0;
+  int64_t block = 0;   // number of the allocation, from 0; its release has the same
+  int64_t change = 0;  // bytes asked for, negative for a release
   Category category{};
-  std::string name;
-  std::string scope;  // the MemoryScopes open at that time, joined by '/'
+  std::string_view name;
+  std::string_view scope;  // the MemoryScopes open at that time, joined by '/'
+  int64_t reserved = 0;    // Allocator::reserved_bytes afterwards
+};
+
+// Is told of every allocation and release of an Allocator, in their order and while it is locked:
+// it must not call it.
+class MemoryObserver {
+ public:
+  virtual ~MemoryObserver() = default;
+  virtual void observe(const MemoryEvent&) noexcept = 0;
+  // Of an allocation that there was no memory for; it has no number.
+  virtual void fail(const MemoryEvent&) noexcept {}
 };
 
 // A live allocation, as reports list it.
@@ -64,8 +75,8 @@ class MemoryScope {
   MemoryScope(const MemoryScope&) = delete;
   MemoryScope& operator=(const MemoryScope&) = delete;
 
-  // The scopes open on this thread, outermost first, joined by '/'.
-  static std::string current();
+  // The scopes open on this thread, outermost first, joined by '/'; until one is closed or opened.
+  static std::string_view current();
 
  private:
   std::string path_;
@@ -120,13 +131,15 @@ class Allocator {
   int64_t peak_reserved_bytes() const;
   void release_cached();
 
-  // Upper bound for live bytes; 0 for none.
-  void set_limit(int64_t bytes);
+  // Upper bound for live bytes; 0 for none. It holds from the allocation on that comes after
+  // `allocations` more.
+  void set_limit(int64_t bytes, int64_t allocations = 0);
   int64_t limit() const;
 
-  // Keeps the last `capacity` events from now on; 0 stops and forgets them.
-  void record_events(size_t capacity);
-  std::vector<MemoryEvent> events() const;
+  // From now on, until it is removed, which must come before it is destroyed. It is first told of
+  // what is live as if it were allocated now.
+  void add_observer(MemoryObserver& observer);
+  void remove_observer(MemoryObserver& observer) noexcept;
   // Largest first.
   std::vector<LiveBlock> live_blocks() const;
   // Human-readable composition: categories, then the largest blocks. On CUDA also what the device

@@ -17,6 +17,7 @@
 
 #include "sketchgrad/framework/tensor.h"
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/tests/support/memory_log.h"
 
 namespace sketchgrad {
 namespace {
@@ -304,11 +305,12 @@ TEST_CASE("everything goes back to the upstream at the end") {
   CHECK(log.releases == 2);
 }
 
-TEST_CASE("events name the tensor, the scopes and the change, in order") {
+TEST_CASE("observers are told of the tensor, the scopes and the change, in order") {
   Fixture f;
-  f.take(1);
-  f.memory.record_events(10);
+  void* const before = f.take(1, Category::data, "before");
   void* weight = nullptr;
+  const test::MemoryLog log(f.memory);
+  CHECK(log.events().empty());
   {
     const MemoryScope outer("forward");
     const MemoryScope inner("embedding");
@@ -320,33 +322,68 @@ TEST_CASE("events name the tensor, the scopes and the change, in order") {
     const MemoryScope scope("optimizer");
     f.memory.release(weight);
   }
-  const std::vector<MemoryEvent> events = f.memory.events();
-  REQUIRE(events.size() == 2);
-  CHECK(events[0].sequence == 0);
+  f.memory.release(before);
+  const std::vector<test::LoggedEvent>& events = log.events();
+  REQUIRE(events.size() == 3);
+  CHECK(events[0].block == 1);
   CHECK(events[0].change == 64);
   CHECK(events[0].category == Category::parameter);
   CHECK(events[0].name == "weight");
   CHECK(events[0].scope == "forward/embedding");
-  CHECK(events[1].sequence == 1);
+  CHECK(events[0].reserved == 128);
+  CHECK(events[1].block == 1);
   CHECK(events[1].change == -64);
   CHECK(events[1].name == "weight");
   CHECK(events[1].scope == "optimizer");
+  CHECK(events[2].block == 0);
+  CHECK(events[2].change == -1);
 }
 
-TEST_CASE("the last events are kept") {
+TEST_CASE("an observer is told first of what is live, and nothing after it was removed") {
   Fixture f;
-  f.memory.record_events(3);
-  for (int64_t i = 1; i <= 5; ++i) f.take(i);
-  const std::vector<MemoryEvent> events = f.memory.events();
-  REQUIRE(events.size() == 3);
-  for (size_t i = 0; i < 3; ++i) {
-    CHECK(events[i].sequence == static_cast<int64_t>(i) + 2);
-    CHECK(events[i].change == static_cast<int64_t>(i) + 3);
+  void* const first = f.take(10, Category::data, "first");
+  f.memory.release(f.take(20));
+  {
+    const MemoryScope scope("setup");
+    f.take(30, Category::parameter, "third");
   }
-  f.memory.record_events(0);
-  CHECK(f.memory.events().empty());
+  struct Names final : MemoryObserver {
+    std::vector<std::string> names;
+    void observe(const MemoryEvent& event) noexcept override {
+      names.push_back(
+          fmt::format("{} {} {} {}", event.block, event.name, event.scope, event.change));
+    }
+  } seen;
+  f.memory.add_observer(seen);
+  CHECK(seen.names == std::vector<std::string>{"0 first  10", "2 third setup 30"});
+  f.memory.remove_observer(seen);
+  f.memory.release(first);
+  CHECK(seen.names.size() == 2);
+}
+
+TEST_CASE("observers are told of what there is no memory for") {
+  Fixture f;
+  const test::MemoryLog log(f.memory);
+  f.memory.set_limit(10);
+  const MemoryScope scope("backward");
+  CHECK_THROWS_AS(f.take(11, Category::gradient, "large"), OutOfMemory);
+  CHECK(log.events().empty());
+  REQUIRE(log.failures().size() == 1);
+  CHECK(log.failures()[0].change == 11);
+  CHECK(log.failures()[0].name == "large");
+  CHECK(log.failures()[0].scope == "backward");
+}
+
+TEST_CASE("a limit may hold from a later allocation on") {
+  Fixture f;
+  f.memory.set_limit(1, /*allocations=*/2);
+  f.memory.release(f.take(100));
+  f.memory.release(f.take(100));
+  CHECK_THROWS_AS(f.take(100), OutOfMemory);
+  CHECK_THROWS_AS(f.take(2), OutOfMemory);
   f.take(1);
-  CHECK(f.memory.events().empty());
+  f.memory.set_limit(0);
+  f.take(100);
 }
 
 TEST_CASE("scopes belong to their thread") {

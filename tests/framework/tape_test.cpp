@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "sketchgrad/framework/ops.h"
+#include "sketchgrad/tests/support/memory_log.h"
 
 namespace sketchgrad {
 namespace {
@@ -244,18 +245,17 @@ TEST_CASE("errors of backward") {
 
 TEST_CASE("memory records name the op and its direction") {
   Parameter x("x", {2});
-  allocator().record_events(100);
+  const test::MemoryLog log(allocator());
   {
     const MemoryScope scope("step");
     Tape tape;
     tape.backward(sum(tape, multiply(tape, tape.leaf(x), tape.leaf(x))));
   }
   bool forward = false, backward = false;
-  for (const MemoryEvent& event : allocator().events()) {
+  for (const test::LoggedEvent& event : log.events()) {
     forward |= event.scope == "step/multiply" && event.category == Category::activation;
     backward |= event.scope == "step/multiply.backward" && event.category == Category::gradient;
   }
-  allocator().record_events(0);
   CHECK(forward);
   CHECK(backward);
 }

@@ -4,6 +4,7 @@
 
 #include "sketchgrad/framework/grad_check.h"
 #include "sketchgrad/tests/layers/layer_testing.h"
+#include "sketchgrad/tests/support/memory_log.h"
 
 // `step_by_step` changes nothing on the CPU, which has no cuDNN.
 namespace sketchgrad {
@@ -36,13 +37,10 @@ Variable forward_from_zero(Tape& tape, Lstm& lstm, const Variable& x) {
 
 // What `call` allocates and releases.
 template <class Call>
-std::vector<MemoryEvent> events_of(const Call& call) {
-  Allocator& memory = allocator(test::kTestDevice);
-  memory.record_events(1000);
+std::vector<test::LoggedEvent> events_of(const Call& call) {
+  const test::MemoryLog log(allocator(test::kTestDevice));
   call();
-  const std::vector<MemoryEvent> events = memory.events();
-  memory.record_events(0);
-  return events;
+  return log.events();
 }
 
 }  // namespace
@@ -225,10 +223,11 @@ TEST_CASE("lstm: evaluation holds cells of one step alone") {
   Lstm by_cudnn("cudnn", {.input = 2, .hidden = 64}, rng, test::kTestDevice);
   const auto has_reserve = [&](bool recording) {
     Tape tape(recording);
-    const std::vector<MemoryEvent> events =
+    const std::vector<test::LoggedEvent> events =
         events_of([&] { forward_from_zero(tape, by_cudnn, x); });
-    return std::any_of(events.begin(), events.end(),
-                       [](const MemoryEvent& event) { return event.name == "cudnn.reserve_l0"; });
+    return std::any_of(events.begin(), events.end(), [](const test::LoggedEvent& event) {
+      return event.name == "cudnn.reserve_l0";
+    });
   };
   CHECK(has_reserve(true));
   CHECK_FALSE(has_reserve(false));
@@ -248,12 +247,12 @@ TEST_CASE("lstm: names of parameters and of memory") {
   CHECK(shape_of("weight_hr_l0") == Shape{2, 4});
 
   Tape tape;
-  const std::vector<MemoryEvent> events = events_of([&] {
+  const std::vector<test::LoggedEvent> events = events_of([&] {
     forward_from_zero(tape, lstm, Tape::constant(test::random_normal({2, 1, 3}, 14)));
   });
   // By cuDNN all that backward needs is one array.
   const char* const kept = test::kTestDevice == kCpu ? "encoder.gates_l1" : "encoder.reserve_l1";
-  CHECK(std::any_of(events.begin(), events.end(), [&](const MemoryEvent& event) {
+  CHECK(std::any_of(events.begin(), events.end(), [&](const test::LoggedEvent& event) {
     return event.name == kept && event.scope == "encoder" && event.category == Category::activation;
   }));
 }
