@@ -4,6 +4,7 @@
 
 #include "sketchgrad/framework/check.h"
 #include "sketchgrad/framework/memory.h"
+#include "sketchgrad/framework/memory_trace.h"
 #include "sketchgrad/kernels/device.h"
 
 namespace sketchgrad {
@@ -46,7 +47,9 @@ Device parse_device(const std::string& word) {
 }
 
 kernels::Exec exec_on(Device device) {
-  if (device == kCpu) return {device.kind, nullptr, &scratch_on<DeviceKind::cpu>()};
+  if (device == kCpu) {
+    return {.scratch = &scratch_on<DeviceKind::cpu>(), .trace = MemoryTrace::active()};
+  }
   return {device.kind, kernels::cuda::stream(), &scratch_on<DeviceKind::cuda>(), cuda_products};
 }
 

@@ -361,6 +361,11 @@ std::vector<LiveBlock> Allocator::live_blocks() const {
   return state_->live_blocks();
 }
 
+std::optional<kernels::cuda::DeviceMemory> Allocator::device_memory() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->upstream->device_memory();
+}
+
 std::string Allocator::report() const {
   const std::lock_guard lock(state_->mutex);
   return state_->report();

@@ -140,6 +140,8 @@ class Allocator {
   // what is live as if it were allocated now.
   void add_observer(MemoryObserver& observer);
   void remove_observer(MemoryObserver& observer) noexcept;
+  // Of a device with memory of its own: what it has, and has free.
+  std::optional<kernels::cuda::DeviceMemory> device_memory() const;
   // Largest first.
   std::vector<LiveBlock> live_blocks() const;
   // Human-readable composition: categories, then the largest blocks. On CUDA also what the device

@@ -17,6 +17,39 @@ void change(MemoryFigures& figures, Category category, int64_t bytes) {
 
 }  // namespace
 
+size_t events_to_peak(const RecordedStretch& stretch) {
+  int64_t total = 0;
+  for (const RecordedBlock& block : stretch.live) total += block.bytes;
+  int64_t most = total;
+  size_t result = 0;
+  for (size_t i = 0; i < stretch.events.size(); ++i) {
+    total += stretch.events[i].change;
+    if (total <= most) continue;
+    most = total;
+    result = i + 1;
+  }
+  return result;
+}
+
+std::vector<RecordedBlock> live_after(const RecordedStretch& stretch, size_t events) {
+  std::map<int64_t, RecordedBlock> live;
+  for (const RecordedBlock& block : stretch.live) live[block.block] = block;
+  for (size_t i = 0; i < events; ++i) {
+    const RecordedEvent& event = stretch.events[i];
+    if (event.change > 0) {
+      live[event.block] = {event.block, event.change, event.category, event.name, event.scope};
+    } else {
+      live.erase(event.block);
+    }
+  }
+  std::vector<RecordedBlock> result;
+  for (const auto& [number, block] : live) result.push_back(block);
+  std::stable_sort(
+      result.begin(), result.end(),
+      [](const RecordedBlock& a, const RecordedBlock& b) { return a.bytes > b.bytes; });
+  return result;
+}
+
 MemoryProfile::MemoryProfile(Allocator& allocator, const MemoryProfileOptions& options)
     : allocator_(allocator), options_(options) {
   check(options.events >= 1 && options.stretches >= 2,
@@ -133,6 +166,11 @@ void MemoryProfile::add_stretch(const MemoryStretch& stretch) {
   }
   stretches_.push_back(stretch);
   unmerged_ = 1;
+}
+
+int64_t MemoryProfile::step() const {
+  const std::lock_guard lock(mutex_);
+  return stretch_.stretch.step;
 }
 
 MemoryRecord MemoryProfile::record() const {

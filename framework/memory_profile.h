@@ -69,6 +69,11 @@ struct MemoryRecord {
   int64_t peak_reserved = 0;
 };
 
+// How many events of the stretch there are up to its peak; 0 where it is at its begin.
+size_t events_to_peak(const RecordedStretch&);
+// What is live after so many events of the stretch, the largest first.
+std::vector<RecordedBlock> live_after(const RecordedStretch&, size_t events);
+
 struct MemoryProfileOptions {
   int64_t first_steps = 2;  // recorded in full, after the setup
   size_t events = 32768;    // of a stretch
@@ -85,6 +90,8 @@ class MemoryProfile final : public MemoryObserver {
 
   // Another stretch begins.
   void begin(std::string_view label, int64_t step);
+  // Number of the step that was begun last; 0 before the first.
+  int64_t step() const;
   MemoryRecord record() const;
 
   void observe(const MemoryEvent&) noexcept override;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "sketchgrad/framework/memory_trace.h"
 #include "sketchgrad/framework/transfer.h"
 #include "sketchgrad/kernels/elementwise.h"
 
@@ -13,6 +14,11 @@ namespace {
 // Called for every tensor, so the message is only made where it is needed.
 [[noreturn]] void refuse_shape(const Shape& shape, std::string_view problem) {
   throw InvalidArgument(fmt::format("[tensor] shape {} {}", to_string(shape), problem));
+}
+
+// In a trace numbers are neither written nor read; integers say where things are.
+bool left_out(DType dtype) {
+  return MemoryTrace::active() && dtype != DType::int32 && dtype != DType::int64;
 }
 
 }  // namespace
@@ -85,7 +91,7 @@ Tensor Tensor::empty(const Shape& shape, Purpose purpose, DType dtype, Device de
 
 Tensor Tensor::zeros(const Shape& shape, Purpose purpose, DType dtype, Device device) {
   Tensor tensor = empty(shape, purpose, dtype, device);
-  zero_bytes(device, tensor.raw(), tensor.bytes());
+  if (!left_out(dtype)) zero_bytes(device, tensor.raw(), tensor.bytes());
   return tensor;
 }
 
@@ -186,7 +192,7 @@ void Tensor::copy_from(const Tensor& source) const {
   check(defined() && source.defined(), "[copy_from] an undefined tensor");
   check(shape_ == source.shape_ && dtype_ == source.dtype_, "[copy_from] {} {} from {} {}",
         to_string(dtype_), to_string(shape_), to_string(source.dtype_), to_string(source.shape_));
-  if (raw() == source.raw()) return;
+  if (raw() == source.raw() || left_out(dtype_)) return;
   copy_bytes(source.device(), source.raw(), device(), raw(), bytes());
 }
 
@@ -195,7 +201,8 @@ void Tensor::fill(float value) const { kernels::fill(exec(), data<float>(), nume
 float Tensor::item() const {
   check(numel_ == 1, "[item] a tensor of shape {} is not one element", to_string(shape_));
   float value = 0;
-  copy_bytes(device(), data<float>(), kCpu, &value, sizeof(value));
+  const float* const element = data<float>();
+  if (!left_out(dtype_)) copy_bytes(device(), element, kCpu, &value, sizeof(value));
   return value;
 }
 
@@ -203,7 +210,7 @@ template <class T>
 std::vector<T> Tensor::to_vector() const {
   const T* const elements = data<T>();
   std::vector<T> values(static_cast<size_t>(numel_));
-  copy_bytes(device(), elements, kCpu, values.data(), bytes());
+  if (!left_out(dtype_)) copy_bytes(device(), elements, kCpu, values.data(), bytes());
   return values;
 }
 

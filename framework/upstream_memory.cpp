@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 
+#include "sketchgrad/framework/memory_trace.h"
+
 namespace sketchgrad {
 namespace {
 
@@ -28,8 +30,10 @@ class HostMemory final : public UpstreamMemory {
   // Page faults and TLB misses of 4 KiB pages cost real time on large tables.
   static void* map_aligned(size_t bytes) {
     const size_t mapped = bytes + kHugePage;
+    // Of a trace, most of it is never touched.
+    const int reserve = MemoryTrace::active() ? MAP_NORESERVE : 0;
     void* const mapping =
-        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | reserve, -1, 0);
     if (mapping == MAP_FAILED) return nullptr;
     char* const begin = static_cast<char*>(mapping);
     const size_t misaligned = reinterpret_cast<uintptr_t>(begin) % kHugePage;

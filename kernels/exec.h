@@ -34,6 +34,8 @@ struct Exec {
   void* stream = nullptr;  // cudaStream_t on CUDA, unused on the CPU
   Scratch* scratch = nullptr;
   ProductPrecision products = ProductPrecision::fp32;  // of CUDA's; the CPU's are in float32
+  // On the CPU: take the scratch memory, but compute nothing (dispatch.h).
+  bool trace = false;
 };
 
 // Uninitialised temporary array of `count` elements, given back at the end of the scope.

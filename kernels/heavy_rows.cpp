@@ -26,10 +26,11 @@ void claim_slots(const Exec& exec, const HeavySets& sets, const int32_t* ids, co
   const ScratchArray<int32_t> keys = indices(rows, "heavy.keys");
   const ScratchArray<int32_t> begin = indices(rows + 1, "heavy.begin");
   const ScratchArray<int32_t> order = indices(rows, "heavy.order");
-  dispatch(exec, cpu::set_keys, cuda::set_keys, SetElement{sets, ids, of_entries.data()}, rows);
+  dispatch_indices(exec, cpu::set_keys, cuda::set_keys, SetElement{sets, ids, of_entries.data()},
+                   rows);
   const Groups groups = group_by_key(exec, of_entries.data(), rows, sets.sets, keys.data(),
                                      begin.data(), order.data());
-  dispatch(
+  dispatch_indices(
       exec, cpu::claim_slots, cuda::claim_slots,
       ClaimOfSet{sets, groups, ids, weights, {sets.seed, static_cast<uint64_t>(step)}, claims});
 }

@@ -1,5 +1,7 @@
 #include "sketchgrad/kernels/lsh.h"
 
+#include <algorithm>
+
 #include "sketchgrad/kernels/check.h"
 #include "sketchgrad/kernels/dispatch.h"
 #include "sketchgrad/kernels/lsh_impl.h"
@@ -15,6 +17,9 @@ void check_codes(const char* op, int tables, int bits, int64_t rows, const int32
   }
   check_array(op, "codes", codes, rows * tables);
 }
+
+// A trace has no numbers to hash, but the codes say where rows go.
+void trace_codes(int tables, int64_t rows, int32_t* codes) { std::fill_n(codes, rows * tables, 0); }
 
 }  // namespace
 
@@ -32,6 +37,7 @@ void simhash_codes(const Exec& exec, ConstMatrix projections, int tables, int bi
   if (projections.cols != int64_t{tables} * bits) {
     refuse(op, "{} projections for {} tables of {} bits", projections.cols, tables, bits);
   }
+  if (exec.trace) return trace_codes(tables, projections.rows, codes);
   dispatch(exec, cpu::simhash_codes, cuda::simhash_codes, projections, tables, bits, codes);
 }
 
@@ -44,6 +50,7 @@ void wta_codes(const Exec& exec, ConstMatrix rows, WtaShape shape, const int32_t
   }
   check_codes(op, shape.tables, shape.hashes * shape.bin_bits, rows.rows, codes);
   check_array(op, "columns", columns, (int64_t{shape.tables} * shape.hashes) << shape.bin_bits);
+  if (exec.trace) return trace_codes(shape.tables, rows.rows, codes);
   dispatch(exec, cpu::wta_codes, cuda::wta_codes, rows, shape, columns, codes);
 }
 

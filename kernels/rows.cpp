@@ -36,19 +36,20 @@ int64_t find_out_of_range(const Exec& exec, const int32_t* ids, int64_t count, i
   check_count("find_out_of_range", "count", count);
   check_array("find_out_of_range", "ids", ids, count);
   if (low > 0) refuse("find_out_of_range", "low is {}, it must not be above 0", low);
-  return dispatch(exec, cpu::find_out_of_range, cuda::find_out_of_range, ids, count, limit, low);
+  return dispatch_indices(exec, cpu::find_out_of_range, cuda::find_out_of_range, ids, count, limit,
+                          low);
 }
 
 int64_t find_not_increasing(const Exec& exec, const int32_t* ids, int64_t count) {
   check_count("find_not_increasing", "count", count);
   check_array("find_not_increasing", "ids", ids, count);
-  return dispatch(exec, cpu::find_not_increasing, cuda::find_not_increasing, ids, count);
+  return dispatch_indices(exec, cpu::find_not_increasing, cuda::find_not_increasing, ids, count);
 }
 
 int64_t count_id(const Exec& exec, const int32_t* ids, int64_t count, int32_t id) {
   check_count("count_id", "count", count);
   check_array("count_id", "ids", ids, count);
-  return dispatch(exec, cpu::count_id, cuda::count_id, ids, count, id);
+  return dispatch_indices(exec, cpu::count_id, cuda::count_id, ids, count, id);
 }
 
 void copy_other_ids(const Exec& exec, const int32_t* ids, int64_t count, int32_t id,
@@ -58,7 +59,8 @@ void copy_other_ids(const Exec& exec, const int32_t* ids, int64_t count, int32_t
     refuse("copy_other_ids", "{} ids, at most 2^31 - 1 can be held", count);
   }
   check_array("copy_other_ids", "ids", ids, count);
-  dispatch(exec, cpu::copy_other_ids, cuda::copy_other_ids, ids, count, id, other_ids, places);
+  dispatch_indices(exec, cpu::copy_other_ids, cuda::copy_other_ids, ids, count, id, other_ids,
+                   places);
 }
 
 Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, int64_t key_limit,
@@ -72,8 +74,8 @@ Groups group_by_key(const Exec& exec, const int32_t* item_keys, int64_t items, i
   check_array("group_by_key", "keys", keys, items);
   check_array("group_by_key", "begin", begin, items + 1);
   check_array("group_by_key", "order", order, items);
-  return dispatch(exec, cpu::group_by_key, cuda::group_by_key, item_keys, items, key_limit, keys,
-                  begin, order);
+  return dispatch_indices(exec, cpu::group_by_key, cuda::group_by_key, item_keys, items, key_limit,
+                          keys, begin, order);
 }
 
 void csr_matmul(const Exec& exec, const CsrMatrix& a, ConstMatrix table, Matrix out) {

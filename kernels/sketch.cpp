@@ -30,10 +30,10 @@ SketchPlan sketch_plan(const Exec& exec, const RowHash& hash, int32_t depth, int
   SketchPlan plan{rows, depth, buckets_a_depth, arrays.slots, {}};
   const ScratchArray<int32_t> buckets(exec, rows, "sketch.buckets", ScratchKind::indices);
   for (int32_t j = 0; j < depth; ++j) {
-    dispatch(exec, cpu::sketch_slots, cuda::sketch_slots,
-             SlotElement{hash, j, width, own.count > 0 ? own.slots : nullptr, ids,
-                         arrays.slots + j * rows, buckets.data()},
-             rows);
+    dispatch_indices(exec, cpu::sketch_slots, cuda::sketch_slots,
+                     SlotElement{hash, j, width, own.count > 0 ? own.slots : nullptr, ids,
+                                 arrays.slots + j * rows, buckets.data()},
+                     rows);
     plan.groups[static_cast<size_t>(j)] =
         group_by_key(exec, buckets.data(), rows, buckets_a_depth, arrays.keys + j * rows,
                      arrays.begin + j * (rows + 1), arrays.order + j * rows);

@@ -254,6 +254,14 @@ std::vector<StateBytes> Optimizer::state_bytes() const {
   return result;
 }
 
+int64_t Optimizer::dense_state_bytes() const {
+  const RuleStep rule = rule_step(1);
+  const int64_t moments = (rule.first ? 1 : 0) + (rule.second ? 1 : 0);
+  int64_t bytes = 0;
+  for (const Slot& slot : slots_) bytes += moments * slot.parameter->value.bytes();
+  return bytes;
+}
+
 void Optimizer::save(StateDict& state) const {
   state.set_integer("optimizer.steps", steps_);
   state.set_real("optimizer.learning_rate", learning_rate_);

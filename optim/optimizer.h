@@ -90,6 +90,8 @@ class Optimizer {
 
   // Bytes of state, tensor by tensor.
   std::vector<StateBytes> state_bytes() const;
+  // Bytes of the rule's moments, were every one of them dense.
+  int64_t dense_state_bytes() const;
 
   // State under "optimizer." names. load throws InvalidArgument where a checkpoint's sketches have
   // another geometry or order of rows, DataError where something is missing.

@@ -196,6 +196,11 @@ void add_file_options(CLI::App& command, RunOptions& options) {
           "sketches' relative l2 error over them; 0: none")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
+  command.add_option("--memory-profile", options.memory_profile,
+                     "folder for a profile of the memory, which `memory report` explains");
+  command.add_option("--memory-limit", options.memory_limit,
+                     "bytes that the device's arrays may take, as 500MB or 2GiB; an array beyond "
+                     "ends the run as if the device had no more");
 }
 
 }  // namespace

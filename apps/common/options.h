@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "sketchgrad/apps/common/compute.h"
 #include "sketchgrad/optim/optimizer.h"
@@ -38,12 +39,15 @@ struct RunOptions {
   std::string checkpoint;  // folder; empty: none
   bool resume = false;
   std::string on_oom = "fail";
-  std::string report;            // empty: none
-  std::string metrics;           // empty: none
-  int64_t checkpoint_every = 0;  // steps; 0: only after validations
-  int64_t eval_every = 0;        // steps; 0: epochs
-  int64_t log_every = 50;        // steps
-  int64_t telemetry_rows = 0;    // of each table with a sketch; 0: none
+  std::string report;                       // empty: none
+  std::string metrics;                      // empty: none
+  int64_t checkpoint_every = 0;             // steps; 0: only after validations
+  int64_t eval_every = 0;                   // steps; 0: epochs
+  int64_t log_every = 50;                   // steps
+  int64_t telemetry_rows = 0;               // of each table with a sketch; 0: none
+  std::string memory_profile;               // folder; empty: none
+  std::string memory_limit;                 // as parse_bytes reads it; empty: none
+  std::vector<std::string> arguments = {};  // of the command line, for the profile
 };
 
 void add_options(CLI::App& command, OptimizerOptions& options);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "sketchgrad/apps/common/print.h"
+#include "sketchgrad/framework/memory_trace.h"
 
 namespace sketchgrad::apps {
 
@@ -29,6 +30,9 @@ std::string bar(int64_t done, int64_t total, size_t cells) {
   const auto full = static_cast<size_t>(std::clamp(part, 0.0, 1.0) * static_cast<double>(cells));
   return "[" + std::string(full, '#') + std::string(cells - full, '.') + "]";
 }
+
+// A trace comes to results that mean nothing.
+bool silent() { return MemoryTrace::active(); }
 
 }  // namespace
 
@@ -65,7 +69,7 @@ Progress::Progress(std::string label, int64_t total, std::FILE* stream, double q
 
 Progress::~Progress() { clear(); }
 
-bool Progress::due() const { return Clock::now() - last_ >= interval_; }
+bool Progress::due() const { return !silent() && Clock::now() - last_ >= interval_; }
 
 void Progress::update(int64_t done, const std::string& text) {
   if (!due()) return;
@@ -82,10 +86,11 @@ void Progress::update(int64_t done, const std::string& text) {
 
 // Also where somebody else's bar stands: that of the job around this one.
 void Progress::clear() {
-  if (terminal_) std::fputs("\r\x1b[K", stream_);
+  if (terminal_ && !silent()) std::fputs("\r\x1b[K", stream_);
 }
 
 void Progress::say(std::string_view line) {
+  if (silent()) return;
   clear();
   print_line(stream_, line);
 }

@@ -159,6 +159,7 @@ bool Trainer::fold(const OutOfMemory& error, Progress& progress) {
 
 void Trainer::attempt_step() {
   const int64_t number = figures_.steps + 1;
+  mark("step", number);
   try {
     Stopwatch watch;
     PhaseSeconds& seconds = figures_.seconds;
@@ -312,6 +313,7 @@ bool Trainer::validation_due() const {
 }
 
 bool Trainer::validate(Progress& progress) {
+  mark("validation", figures_.steps);
   const std::optional<double> best = figures_.best_validation();
   const std::optional<double> loss = task_.validate();
   task_.model().set_training(true);
@@ -332,8 +334,15 @@ bool Trainer::validate(Progress& progress) {
 }
 
 void Trainer::save_latest() {
-  if (folder_ != nullptr) save(folder_->latest());
+  if (folder_ != nullptr) {
+    mark("checkpoint", figures_.steps);
+    save(folder_->latest());
+  }
   saved_steps_ = figures_.steps;
+}
+
+void Trainer::mark(std::string_view stretch, int64_t step) {
+  if (options_.profile != nullptr) options_.profile->begin(stretch, step);
 }
 
 void Trainer::save_before_error(Progress& progress) {

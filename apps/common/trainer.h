@@ -5,11 +5,13 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/metrics_log.h"
 #include "sketchgrad/apps/common/progress.h"
+#include "sketchgrad/framework/memory_profile.h"
 #include "sketchgrad/framework/module.h"
 #include "sketchgrad/framework/tape.h"
 #include "sketchgrad/optim/optimizer.h"
@@ -102,7 +104,8 @@ struct TrainerOptions {
   // Rows of the reservoirs that tell the sketches' error (SketchTelemetry); 0: none.
   int64_t telemetry_rows = 0;
   uint64_t telemetry_seed = 0;
-  Device device = kCpu;  // of the model
+  Device device = kCpu;              // of the model
+  MemoryProfile* profile = nullptr;  // is told of steps, validations and checkpoints
   // When the program began: what was done before training counts as wall time, too.
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
 };
@@ -162,6 +165,7 @@ class Trainer {
   void save(const std::string& file) const;
   void save_latest();
   void save_before_error(Progress& progress);
+  void mark(std::string_view stretch, int64_t step);
   int64_t epoch() const { return figures_.steps / task_.steps_per_epoch(); }
 
   TrainingTask& task_;

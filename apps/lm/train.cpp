@@ -9,13 +9,16 @@
 #include <utility>
 
 #include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/memory_watch.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
+#include "sketchgrad/apps/common/run_planner.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/training_run.h"
 #include "sketchgrad/apps/lm/evaluate.h"
 #include "sketchgrad/apps/lm/task.h"
+#include "sketchgrad/framework/memory_trace.h"
 
 namespace sketchgrad::apps::lm {
 
@@ -23,7 +26,9 @@ namespace {
 
 using nlohmann::json;
 
-void say(const std::string& line) { print_line(stderr, "lm: " + line); }
+void say(const std::string& line) {
+  if (!MemoryTrace::active()) print_line(stderr, "lm: " + line);
+}
 
 struct Texts {
   TrainingText train;
@@ -180,20 +185,21 @@ void print_summary(const json& report, Device device) {
   print_memory_table(device);
 }
 
-}  // namespace
+// A run from the model on.
+struct Run {
+  std::chrono::steady_clock::time_point start;
+  TrainSettings settings;
+  const Compute& compute;
+  const Texts& texts;
+  const std::vector<int64_t>& counts;
+  const CheckpointFolder* folder = nullptr;
 
-TrainOutcome train(TrainSettings settings) {
-  const auto start = std::chrono::steady_clock::now();
-  const Compute compute(settings.run.compute);
+  bool resuming() const { return settings.run.resume && folder != nullptr && folder->has_latest(); }
+  TrainOutcome operator()(MemoryWatch& watch) const;
+};
+
+TrainOutcome Run::operator()(MemoryWatch& watch) const {
   const Device device = compute.device();
-  const std::optional<CheckpointFolder> folder = open_folder(settings.run);
-  check_files(settings.run);
-  const bool resuming = settings.run.resume && folder && folder->has_latest();
-
-  const Texts texts = read_texts(settings);
-  std::vector<int64_t> counts = word_counts(settings, texts.train);
-  choose_softmax(settings, counts, resuming ? folder->latest() : "", device);
-  reset_peaks(device);
   const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
   const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
   const int64_t steps = total_steps(settings, train_batches);
@@ -209,20 +215,23 @@ TrainOutcome train(TrainSettings settings) {
     memory_plan = add_parameters_within(optimizer, model, table_uses(settings, model, counts),
                                         settings.optimizer, say);
   }
+  watch.describe(optimizer);
 
   LanguageModelTask task(model, texts.train.vocabulary, train_batches,
                          ColumnBatches(texts.valid, settings.eval_batch, settings.bptt,
                                        /*limit=*/settings.valid_limit),
                          identity(settings, texts, options));
   MetricsLog metrics;
-  Trainer trainer(
-      task, optimizer, *schedule,
-      trainer_options(settings.run, steps, *settings.optimizer.learning_rate, device, start),
-      metrics, folder ? &*folder : nullptr);
+  TrainerOptions training =
+      trainer_options(settings.run, steps, *settings.optimizer.learning_rate, device, start);
+  training.profile = watch.profile();
+  Trainer trainer(task, optimizer, *schedule, training, metrics, folder);
+  const bool resuming = this->resuming();
   if (resuming) resume(trainer, *folder, settings.run, steps, device, say);
   // It empties the file, so only where nothing of the above has failed.
   metrics = open_metrics(settings.run, resuming, trainer);
   if (!trainer.run()) return {};
+  watch.begin("scores");
   const std::optional<Scores> scores = score(settings, texts, model, trainer.figures());
   if (!scores) return {};
 
@@ -238,9 +247,67 @@ TrainOutcome train(TrainSettings settings) {
   report.update(telemetry_report(trainer, settings.run));
   report.update(score_report(*scores, trainer.figures()));
   report["seconds"] = trainer.elapsed_seconds();
-  if (!settings.run.report.empty()) write_json(settings.run.report, report);
-  print_summary(report, device);
   return {true, std::move(report)};
+}
+
+}  // namespace
+
+TrainOutcome train(TrainSettings settings) {
+  const auto start = std::chrono::steady_clock::now();
+  const Compute compute(settings.run.compute);
+  const std::optional<CheckpointFolder> folder = open_folder(settings.run);
+  check_files(settings.run);
+  const Texts texts = read_texts(settings);
+  const std::vector<int64_t> counts = word_counts(settings, texts.train);
+  Run run{start, std::move(settings), compute, texts, counts, folder ? &*folder : nullptr};
+  choose_softmax(run.settings, counts, run.resuming() ? folder->latest() : "", compute.device());
+  MemoryWatch watch(run.settings.run, compute.device());
+  TrainOutcome outcome = run(watch);
+  if (!outcome.finished) return outcome;
+  watch.finish();
+  if (!run.settings.run.report.empty()) write_json(run.settings.run.report, outcome.report);
+  print_summary(outcome.report, compute.device());
+  return outcome;
+}
+
+namespace {
+
+TrainSettings for_trace(TrainSettings settings) {
+  settings.run = apps::for_trace(std::move(settings.run));
+  return settings;
+}
+
+class Planner final : public RunPlanner {
+ public:
+  explicit Planner(TrainSettings settings)
+      : settings_(for_trace(std::move(settings))),
+        compute_(settings_.run.compute),
+        texts_(read_texts(settings_)),
+        counts_(word_counts(settings_, texts_.train)) {
+    choose_softmax(settings_, counts_, "", compute_.device());
+  }
+
+  int64_t batch() const override { return settings_.batch; }
+  PlannedRun plan(int64_t batch) const override {
+    Run run{std::chrono::steady_clock::now(), settings_, compute_, texts_, counts_};
+    run.settings.batch = batch;
+    const int64_t steps =
+        total_steps(run.settings, ColumnBatches(texts_.train.ids, batch, run.settings.bptt));
+    run.settings.steps = std::min(steps, kTracedSteps);
+    return trace_run(run.settings.run, [&](MemoryWatch& watch) { run(watch); });
+  }
+
+ private:
+  TrainSettings settings_;
+  Compute compute_;
+  Texts texts_;
+  std::vector<int64_t> counts_;
+};
+
+}  // namespace
+
+std::unique_ptr<RunPlanner> make_planner(TrainSettings settings) {
+  return std::make_unique<Planner>(std::move(settings));
 }
 
 }  // namespace sketchgrad::apps::lm

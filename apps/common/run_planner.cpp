@@ -1,0 +1,66 @@
+#include "sketchgrad/apps/common/run_planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "sketchgrad/framework/memory_trace.h"
+
+namespace sketchgrad::apps {
+
+namespace {
+
+std::string describe_peak(const MemoryRecord& record) {
+  const RecordedStretch& stretch = record.recorded[record.peak];
+  const size_t events = events_to_peak(stretch);
+  std::string text = stretch.stretch.label;
+  if (stretch.stretch.step > 0) text += fmt::format(" {}", stretch.stretch.step);
+  if (events == 0) return text;
+  const auto scope = static_cast<size_t>(stretch.events[events - 1].scope);
+  return record.texts[scope].empty() ? text : text + ", " + record.texts[scope];
+}
+
+}  // namespace
+
+int64_t RunPlanner::largest_batch(int64_t budget, int64_t most) const {
+  const auto fits = [&](int64_t batch) { return plan(batch).at_peak.total <= budget; };
+  if (most < 1 || !fits(1)) return 0;
+  int64_t low = 1, high = std::clamp<int64_t>(batch(), 1, most);
+  // Doubled from the batch of the settings until it is too large, or the largest there is.
+  while (fits(high)) {
+    low = high;
+    if (high == most) return most;
+    high = std::min(most, 2 * high);
+  }
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
+RunOptions for_trace(RunOptions run) {
+  run.compute.device = "cpu";
+  run.compute.precision = "fp32";
+  run.checkpoint.clear();
+  run.resume = false;
+  run.report.clear();
+  run.metrics.clear();
+  run.memory_profile.clear();
+  run.memory_limit.clear();
+  return run;
+}
+
+PlannedRun trace_run(const RunOptions& run, const std::function<void(MemoryWatch&)>& body) {
+  const MemoryTrace trace;
+  MemoryWatch watch(run.arguments, kCpu);
+  body(watch);
+  const Allocator& memory = allocator(kCpu);
+  PlannedRun plan{
+      memory.peak(), memory.at_peak(), memory.peak_reserved_bytes(), {}, watch.profiled()};
+  plan.moment = describe_peak(plan.profile.record);
+  return plan;
+}
+
+}  // namespace sketchgrad::apps

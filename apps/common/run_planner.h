@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "sketchgrad/apps/common/memory_profile_file.h"
+#include "sketchgrad/apps/common/memory_watch.h"
+#include "sketchgrad/apps/common/options.h"
+#include "sketchgrad/framework/memory.h"
+
+// What a run will take, before it is begun: the run itself is traced (framework/memory_trace.h),
+// with the data that it is to have and a model that is larger than the machine if need be.
+namespace sketchgrad::apps {
+
+// Steps that are traced at most. More add the differences between batches, which are small beside
+// the model: a validation and the scores come behind them in any case.
+inline constexpr int64_t kTracedSteps = 50;
+
+struct PlannedRun {
+  MemoryFigures peak;     // of each category its own
+  MemoryFigures at_peak;  // adds up to the total's peak
+  int64_t peak_reserved = 0;
+  std::string moment;  // what is done at the peak: "step 3, backward/softmax.backward"
+  ProfiledRun profile;
+};
+
+// A run whose data has been read.
+class RunPlanner {
+ public:
+  virtual ~RunPlanner() = default;
+  // Of the settings.
+  virtual int64_t batch() const = 0;
+  // With batches of another size. Throws what the run would.
+  virtual PlannedRun plan(int64_t batch) const = 0;
+
+  // The largest batch whose peak is within `budget` bytes, of 1 to `most`; 0 where there is none.
+  // The peak is taken to grow with the batch.
+  int64_t largest_batch(int64_t budget, int64_t most) const;
+};
+
+// Settings of the same run where it is traced: on the CPU, with no files to write and no limit.
+RunOptions for_trace(RunOptions run);
+
+// Traces body(watch).
+PlannedRun trace_run(const RunOptions& run, const std::function<void(MemoryWatch&)>& body);
+
+}  // namespace sketchgrad::apps

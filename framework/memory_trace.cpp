@@ -1,0 +1,28 @@
+#include "sketchgrad/framework/memory_trace.h"
+
+#include <atomic>
+
+#include "sketchgrad/framework/check.h"
+#include "sketchgrad/framework/memory.h"
+
+namespace sketchgrad {
+
+namespace {
+std::atomic<bool> tracing{false};
+}
+
+MemoryTrace::MemoryTrace() : limit_(allocator().limit()) {
+  check(!tracing.exchange(true), "[memory trace] one within another");
+  allocator().release_cached();
+  allocator().set_limit(0);
+}
+
+MemoryTrace::~MemoryTrace() {
+  allocator().set_limit(limit_);
+  allocator().release_cached();
+  tracing = false;
+}
+
+bool MemoryTrace::active() { return tracing.load(std::memory_order_relaxed); }
+
+}  // namespace sketchgrad

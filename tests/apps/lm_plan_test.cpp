@@ -1,0 +1,171 @@
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sketchgrad/apps/common/report.h"
+#include "sketchgrad/apps/common/run_planner.h"
+#include "sketchgrad/apps/lm/train.h"
+#include "sketchgrad/framework/memory_trace.h"
+#include "sketchgrad/tests/apps/support.h"
+
+namespace sketchgrad::apps::lm {
+namespace {
+
+struct Fixture {
+  TemporaryFolder folder;
+  TrainSettings settings;
+
+  Fixture() {
+    settings.train = {folder.file("train", generated_text(900, 1500, 1))};
+    settings.valid = folder.file("valid", generated_text(60, 1500, 2));
+    settings.test = folder.file("test", generated_text(60, 1500, 3));
+    settings.cache = folder / "cache";
+    settings.model.embedding_dim = 72;
+    settings.model.hidden = 24;
+    settings.bptt = 12;
+    settings.batch = 16;
+    settings.steps = 14;
+    settings.run.compute.threads = 1;
+  }
+};
+
+struct Case {
+  const char* name;
+  std::function<void(TrainSettings&)> change;
+};
+
+const std::vector<Case> kCases = {
+    {"dense", [](TrainSettings&) {}},
+    {"tied", [](TrainSettings& s) { s.model.tie = true, s.model.hidden = 72; }},
+    {"projection", [](TrainSettings& s) { s.model.projection = 9; }},
+    {"sketches",
+     [](TrainSettings& s) { s.optimizer.moment1 = s.optimizer.moment2 = "sketch:0.3"; }},
+    {"deep sketches",
+     [](TrainSettings& s) {
+       s.optimizer.moment1 = "sketch:0.3,depth=3";
+       s.optimizer.moment2 = "sketch:0.3,depth=2,reading=requery";
+     }},
+    {"skipped steps decay",
+     [](TrainSettings& s) {
+       s.optimizer.moment1 = "sketch:0.3";
+       s.optimizer.decay_skipped = true;
+     }},
+    {"factors",
+     [](TrainSettings& s) {
+       s.optimizer.moment1 = "none";
+       s.optimizer.moment2 = "rank1";
+     }},
+    {"few bits",
+     [](TrainSettings& s) {
+       s.optimizer.moment1 = "bf16";
+       s.optimizer.moment2 = "int8";
+     }},
+    {"a budget", [](TrainSettings& s) { s.optimizer.memory = "200KB"; }},
+    {"sm3", [](TrainSettings& s) { s.optimizer.optimizer = "sm3"; }},
+    {"sampled softmax",
+     [](TrainSettings& s) {
+       s.model.softmax.softmax = "sampled";
+       s.model.softmax.samples = 80;
+     }},
+    {"sampled by counts",
+     [](TrainSettings& s) {
+       s.model.softmax.softmax = "sampled";
+       s.model.softmax.sampler = "unigram";
+       s.model.softmax.samples = 80;
+     }},
+    {"adaptive softmax",
+     [](TrainSettings& s) {
+       s.model.softmax.softmax = "adaptive";
+       s.model.softmax.cutoffs = {20, 90};
+     }},
+};
+
+}  // namespace
+
+TEST_CASE("lm plan: the run's own bytes, of each category, whatever the model and the memories") {
+  for (const Case& one : kCases) {
+    CAPTURE(std::string(one.name));
+    Fixture fixture;
+    one.change(fixture.settings);
+    complete(fixture.settings);
+    const auto planner = make_planner(fixture.settings);
+    const PlannedRun plan = planner->plan(fixture.settings.batch);
+    const TrainOutcome outcome = train(fixture.settings);
+    CHECK(apps::to_json(plan.peak) == outcome.report["peak_bytes"]);
+    CHECK(apps::to_json(plan.at_peak) == outcome.report["at_peak_bytes"]);
+    CHECK(plan.peak_reserved == outcome.report["peak_reserved_bytes"].get<int64_t>());
+    CHECK(plan.profile.planned);
+    CHECK(plan.profile.steps == 14);
+  }
+}
+
+TEST_CASE("lm plan: checkpoints take nothing at the peak") {
+  Fixture fixture;
+  complete(fixture.settings);
+  const PlannedRun plan = make_planner(fixture.settings)->plan(fixture.settings.batch);
+  fixture.settings.run.checkpoint = fixture.folder / "checkpoint";
+  fixture.settings.run.checkpoint_every = 3;
+  CHECK(apps::to_json(plan.at_peak) == train(fixture.settings).report["at_peak_bytes"]);
+}
+
+TEST_CASE("lm plan: with telemetry") {
+  Fixture fixture;
+  fixture.settings.optimizer.moment1 = "sketch:0.3";
+  fixture.settings.run.telemetry_rows = 20;
+  complete(fixture.settings);
+  const PlannedRun plan = make_planner(fixture.settings)->plan(fixture.settings.batch);
+  CHECK(apps::to_json(plan.at_peak) == train(fixture.settings).report["at_peak_bytes"]);
+}
+
+TEST_CASE("lm plan: hybrid memories claim rows by numbers that a trace lacks, and still fit") {
+  Fixture fixture;
+  fixture.settings.optimizer.moment1 = fixture.settings.optimizer.moment2 = "hybrid:0.3";
+  complete(fixture.settings);
+  const PlannedRun plan = make_planner(fixture.settings)->plan(fixture.settings.batch);
+  const auto report = train(fixture.settings).report;
+  const auto real = report["at_peak_bytes"]["total"].get<double>();
+  CHECK(static_cast<double>(plan.at_peak.total) == doctest::Approx(real).epsilon(0.02));
+}
+
+TEST_CASE("lm plan: of an lsh softmax, what the most classes take that it may find") {
+  Fixture fixture;
+  fixture.settings.model.softmax.softmax = "lsh";
+  fixture.settings.model.softmax.samples = 80;
+  fixture.settings.model.softmax.lsh_bits = 5;
+  fixture.settings.model.softmax.lsh_tail = 30;
+  complete(fixture.settings);
+  const PlannedRun plan = make_planner(fixture.settings)->plan(fixture.settings.batch);
+  const auto report = train(fixture.settings).report;
+  const auto real = report["at_peak_bytes"]["total"].get<double>();
+  CHECK(static_cast<double>(plan.at_peak.total) >= real);
+  CHECK(static_cast<double>(plan.at_peak.total) <= 1.02 * real);
+}
+
+TEST_CASE("lm plan: a model larger than any machine") {
+  Fixture fixture;
+  fixture.settings.model.embedding_dim = 1 << 24;
+  fixture.settings.model.hidden = 1 << 12;
+  complete(fixture.settings);
+  const PlannedRun plan = make_planner(fixture.settings)->plan(fixture.settings.batch);
+  CHECK(plan.peak[Category::parameter] > int64_t{1500} << 24);
+  CHECK_FALSE(MemoryTrace::active());
+}
+
+TEST_CASE("lm plan: the largest batch within a budget, and none") {
+  Fixture fixture;
+  complete(fixture.settings);
+  const auto planner = make_planner(fixture.settings);
+  const int64_t at16 = planner->plan(16).at_peak.total, at17 = planner->plan(17).at_peak.total;
+  REQUIRE(at17 > at16);
+  CHECK(planner->largest_batch(at16, 1000) == 16);
+  CHECK(planner->largest_batch(at17 - 1, 1000) == 16);
+  CHECK(planner->largest_batch(at17, 1000) == 17);
+  CHECK(planner->largest_batch(at17, 5) == 5);
+  CHECK(planner->largest_batch(1000, 1000) == 0);
+  CHECK(planner->plan(16).moment.starts_with("step "));
+}
+
+}  // namespace sketchgrad::apps::lm
