@@ -23,8 +23,14 @@ std::string describe_peak(const MemoryRecord& record) {
 
 }  // namespace
 
-int64_t RunPlanner::largest_batch(int64_t budget, int64_t most) const {
+int64_t traced_steps(int64_t steps, int64_t examples) {
+  constexpr int64_t kLeast = 3, kMost = 50, kExamples = 65536;
+  return std::min(steps, std::clamp(kExamples / std::max<int64_t>(examples, 1), kLeast, kMost));
+}
+
+int64_t RunPlanner::largest_batch(int64_t budget) const {
   const auto fits = [&](int64_t batch) { return plan(batch).at_peak.total <= budget; };
+  const int64_t most = this->most();
   if (most < 1 || !fits(1)) return 0;
   int64_t low = 1, high = std::clamp<int64_t>(batch(), 1, most);
   // Doubled from the batch of the settings until it is too large, or the largest there is.

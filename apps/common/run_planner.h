@@ -13,9 +13,9 @@
 // with the data that it is to have and a model that is larger than the machine if need be.
 namespace sketchgrad::apps {
 
-// Steps that are traced at most. More add the differences between batches, which are small beside
-// the model: a validation and the scores come behind them in any case.
-inline constexpr int64_t kTracedSteps = 50;
+// How many of a run's steps are traced, which have so many examples each: enough to know the
+// differences between batches. A validation and the scores come behind them in any case.
+int64_t traced_steps(int64_t steps, int64_t examples);
 
 struct PlannedRun {
   MemoryFigures peak;     // of each category its own
@@ -29,14 +29,15 @@ struct PlannedRun {
 class RunPlanner {
  public:
   virtual ~RunPlanner() = default;
-  // Of the settings.
+  // Of the settings, and the largest that the data has examples for.
   virtual int64_t batch() const = 0;
+  virtual int64_t most() const = 0;
   // With batches of another size. Throws what the run would.
   virtual PlannedRun plan(int64_t batch) const = 0;
 
-  // The largest batch whose peak is within `budget` bytes, of 1 to `most`; 0 where there is none.
-  // The peak is taken to grow with the batch.
-  int64_t largest_batch(int64_t budget, int64_t most) const;
+  // The largest batch whose peak is within `budget` bytes; 0 where there is none. The peak is taken
+  // to grow with the batch.
+  int64_t largest_batch(int64_t budget) const;
 };
 
 // Settings of the same run where it is traced: on the CPU, with no files to write and no limit.

@@ -288,12 +288,13 @@ class Planner final : public RunPlanner {
   }
 
   int64_t batch() const override { return settings_.batch; }
+  int64_t most() const override { return texts_.train.ids.size() / 2; }
   PlannedRun plan(int64_t batch) const override {
     Run run{std::chrono::steady_clock::now(), settings_, compute_, texts_, counts_};
     run.settings.batch = batch;
     const int64_t steps =
         total_steps(run.settings, ColumnBatches(texts_.train.ids, batch, run.settings.bptt));
-    run.settings.steps = std::min(steps, kTracedSteps);
+    run.settings.steps = traced_steps(steps, batch * run.settings.bptt);
     return trace_run(run.settings.run, [&](MemoryWatch& watch) { run(watch); });
   }
 

@@ -188,8 +188,6 @@ void complete(TrainSettings& settings) {
   check((settings.batch != "auto" && !settings.plan) || settings.run.compute.device == "cpu",
         "--plan and --batch auto are of memory on the CPU, --device is {}",
         settings.run.compute.device);
-  check((settings.batch != "auto" && !settings.plan) || settings.optimizer.memory.empty(),
-        "--plan and --batch auto do not know the memories that --optimizer-memory chooses");
   check(settings.batch != "auto" || !settings.memory_budget.empty(),
         "--batch auto needs --memory-budget, the bytes that there are");
   if (model.is_mach()) {

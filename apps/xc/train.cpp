@@ -10,15 +10,17 @@
 #include <utility>
 
 #include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/memory_watch.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
+#include "sketchgrad/apps/common/run_planner.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/training_run.h"
 #include "sketchgrad/apps/xc/data.h"
 #include "sketchgrad/apps/xc/evaluate.h"
 #include "sketchgrad/apps/xc/merge.h"
-#include "sketchgrad/apps/xc/plan.h"
 #include "sketchgrad/apps/xc/task.h"
+#include "sketchgrad/framework/memory_trace.h"
 
 namespace sketchgrad::apps::xc {
 
@@ -26,7 +28,9 @@ namespace {
 
 using nlohmann::json;
 
-void say(const std::string& line) { print_line(stderr, "xc: " + line); }
+void say(const std::string& line) {
+  if (!MemoryTrace::active()) print_line(stderr, "xc: " + line);
+}
 
 // Log-uniform samples are of classes in order of falling frequency, as those with names are.
 void check_sampling(const SoftmaxOptions& options) {
@@ -47,14 +51,7 @@ ClassifierOptions model_options(const TrainSettings& settings, const Examples& t
   return options;
 }
 
-int64_t rows_of_batch(const TrainSettings& settings, const ClassifierOptions& model,
-                      const Data& data) {
-  if (settings.batch == "auto") {
-    const int64_t rows = largest_batch(settings, model, data,
-                                       parse_bytes("--memory-budget", settings.memory_budget));
-    say(fmt::format("batch of {} rows", rows));
-    return rows;
-  }
+int64_t rows_of_batch(const TrainSettings& settings) {
   int64_t rows = 0;
   const char* const end = settings.batch.data() + settings.batch.size();
   const auto [rest, error] = std::from_chars(settings.batch.data(), end, rows);
@@ -128,6 +125,7 @@ struct Training {
   const Data& data;
   const Compute& compute;
   int64_t rows;  // of a batch
+  MemoryWatch& watch;
 
   // Null where it was stopped. `use(model)` while the model is there.
   template <class Use>
@@ -166,6 +164,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
     memory_plan = add_parameters_within(
         optimizer, model, table_uses(model, options, data.train, rows), settings.optimizer, say);
   }
+  watch.describe(optimizer);
   ClassificationTask task(model, data.train, data.valid,
                           {.batch = rows,
                            .eval_batch = settings.evaluation.batch,
@@ -177,9 +176,10 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
       settings.steps > 0 ? settings.steps : settings.epochs * task.steps_per_epoch();
   const auto schedule = parse_schedule(files.schedule, steps);
   MetricsLog metrics;
-  Trainer trainer(task, optimizer, *schedule,
-                  trainer_options(files, steps, *settings.optimizer.learning_rate, device, start),
-                  metrics, folder ? &*folder : nullptr);
+  TrainerOptions training =
+      trainer_options(files, steps, *settings.optimizer.learning_rate, device, start);
+  training.profile = watch.profile();
+  Trainer trainer(task, optimizer, *schedule, training, metrics, folder ? &*folder : nullptr);
   if (resuming) resume(trainer, *folder, files, steps, device, say);
   // It empties the file, so only where nothing of the above has failed.
   metrics = open_metrics(files, resuming, trainer);
@@ -198,6 +198,29 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   return report;
 }
 
+struct PlannedWay {
+  std::string name;
+  PlannedRun run;
+};
+
+// For people: what a run takes at its peak, in each of the ways to train the repetitions.
+std::string format_plans(int64_t rows, const std::vector<PlannedWay>& ways) {
+  std::string table = fmt::format("{:<18}", fmt::format("batch of {}", rows));
+  for (const PlannedWay& way : ways) table += fmt::format("{:>40}", way.name);
+  const auto line = [&](std::string_view name, const auto& text) {
+    table += fmt::format("\n{:<18}", name);
+    for (const PlannedWay& way : ways) table += fmt::format("{:>40}", text(way.run));
+  };
+  for (int i = 0; i < kCategoryCount; ++i) {
+    const auto category = static_cast<Category>(i);
+    line(to_string(category),
+         [&](const PlannedRun& run) { return format_bytes(run.at_peak[category]); });
+  }
+  line("total", [](const PlannedRun& run) { return format_bytes(run.at_peak.total); });
+  line("peak at", [](const PlannedRun& run) { return run.moment; });
+  return table;
+}
+
 json settings_report(const TrainSettings& settings, const ClassifierOptions& model, int64_t rows) {
   json report = identity_of(settings, model, rows);
   report.update({{"data", settings.data},
@@ -210,16 +233,16 @@ json settings_report(const TrainSettings& settings, const ClassifierOptions& mod
 }
 
 // Ranks the test set. Nothing where it was stopped.
-std::optional<json> rank_test_set(Classifier& model, const Data& data,
-                                  const EvaluationSettings& settings) {
+std::optional<json> rank_test_set(Classifier& model, const Training& training) {
   const StopSignal stop;
-  return evaluate(model, data.test, settings);
+  training.watch.begin("ranking");
+  return evaluate(model, training.data.test, training.settings.evaluation);
 }
 
 std::optional<json> train_together(const Training& training, const ClassifierOptions& options) {
   json scores;
   std::optional<json> report = training.run(options, training.settings.run, [&](Classifier& model) {
-    const auto ranked = rank_test_set(model, training.data, training.settings.evaluation);
+    const auto ranked = rank_test_set(model, training);
     if (!ranked) return false;
     scores = *ranked;
     return true;
@@ -272,7 +295,7 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
   merge(models, merged);
   say(fmt::format("{}: the joined model", merged));
   TrainedClassifier trained(merged, training.data.train, training.compute.device());
-  const auto ranked = rank_test_set(trained.model, training.data, training.settings.evaluation);
+  const auto ranked = rank_test_set(trained.model, training);
   if (!ranked) return std::nullopt;
   json report = {{"trained", repetitions}};
   for (const char* name : {"seconds", "training_seconds"}) {
@@ -284,14 +307,124 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
   return report;
 }
 
+// What train_one_by_one takes, of the first repetition, and of the joined model without its file.
+void trace_one_by_one(const Training& training, const ClassifierOptions& options) {
+  ClassifierOptions one = options;
+  one.repetitions.resize(1);
+  training.run(one, training.settings.run, [](Classifier&) { return true; });
+  training.watch.begin("joined model");
+  Classifier model(options);
+  const std::vector<Parameter*> parameters = model.parameters();
+  const auto largest = std::max_element(
+      parameters.begin(), parameters.end(),
+      [](const auto* a, const auto* b) { return a->value.numel() < b->value.numel(); });
+  Tensor::empty((*largest)->value.shape(), {Category::parameter, "read parameter"});
+  rank_test_set(model, training);
+}
+
+// Traces of runs over data that has been opened.
+class DataPlanner final : public RunPlanner {
+ public:
+  DataPlanner(TrainSettings settings, ClassifierOptions options, const Data& data,
+              const Compute& compute)
+      : settings_(std::move(settings)),
+        options_(std::move(options)),
+        data_(data),
+        compute_(compute) {
+    settings_.run = for_trace(std::move(settings_.run));
+    // A search costs what it costs in earnest, and one batch is like another.
+    constexpr int64_t kRankedBatches = 2;
+    EvaluationSettings& evaluation = settings_.evaluation;
+    const int64_t ranked = kRankedBatches * evaluation.batch;
+    if (evaluation.limit == 0 || evaluation.limit > ranked) evaluation.limit = ranked;
+  }
+
+  int64_t batch() const override {
+    return settings_.batch == "auto" ? 1 : rows_of_batch(settings_);
+  }
+  int64_t most() const override { return data_.train.rows(); }
+  PlannedRun plan(int64_t rows) const override {
+    TrainSettings settings = settings_;
+    const int64_t epoch = std::max<int64_t>(1, (data_.train.rows() + rows - 1) / rows);
+    settings.steps =
+        traced_steps(settings.steps > 0 ? settings.steps : settings.epochs * epoch, rows);
+    return trace_run(settings.run, [&](MemoryWatch& watch) {
+      const Training training{settings, data_, compute_, rows, watch};
+      if (settings.order == "together") {
+        train_together(training, options_);
+      } else {
+        trace_one_by_one(training, options_);
+      }
+    });
+  }
+
+ private:
+  TrainSettings settings_;
+  ClassifierOptions options_;
+  const Data& data_;
+  const Compute& compute_;
+};
+
+class Planner final : public RunPlanner {
+ public:
+  explicit Planner(const TrainSettings& settings)
+      : compute_(for_trace(settings.run).compute), data_(open_data(settings)) {
+    ClassifierOptions options = model_options(settings, data_.train);
+    check_settings(settings.evaluation, options, data_.test);
+    planner_.emplace(settings, std::move(options), data_, compute_);
+  }
+  int64_t batch() const override { return planner_->batch(); }
+  int64_t most() const override { return planner_->most(); }
+  PlannedRun plan(int64_t rows) const override { return planner_->plan(rows); }
+
+ private:
+  Compute compute_;
+  Data data_;
+  std::optional<DataPlanner> planner_;
+};
+
+int64_t choose_batch(const TrainSettings& settings, const ClassifierOptions& options,
+                     const Data& data, const Compute& compute) {
+  if (settings.batch != "auto") return rows_of_batch(settings);
+  const DataPlanner planner(settings, options, data, compute);
+  const int64_t budget = parse_bytes("--memory-budget", settings.memory_budget);
+  const int64_t rows = planner.largest_batch(budget);
+  check(rows > 0,
+        "--memory-budget: {} is less than the {} bytes that a run with batches of a row "
+        "takes",
+        budget, planner.plan(1).at_peak.total);
+  say(fmt::format("batch of {} rows", rows));
+  return rows;
+}
+
 }  // namespace
 
+std::unique_ptr<RunPlanner> make_planner(const TrainSettings& settings) {
+  return std::make_unique<Planner>(settings);
+}
+
 std::string plan(const TrainSettings& settings) {
+  const Compute compute(for_trace(settings.run).compute);
   const Data data = open_data(settings);
-  const ClassifierOptions model = model_options(settings, data.train);
-  check_settings(settings.evaluation, model, data.test);
-  const int64_t rows = rows_of_batch(settings, model, data);
-  return format_plans(settings, model, run_shape(settings, data, rows));
+  const ClassifierOptions options = model_options(settings, data.train);
+  check_settings(settings.evaluation, options, data.test);
+  const int64_t rows = choose_batch(settings, options, data, compute);
+  std::vector<PlannedWay> ways;
+  const auto add = [&](const std::string& name, const char* order, const ClassifierOptions& of) {
+    TrainSettings changed = settings;
+    changed.order = order;
+    ways.push_back({name, DataPlanner(changed, of, data, compute).plan(rows)});
+  };
+  if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1) {
+    ClassifierOptions one = options;
+    one.repetitions.resize(1);
+    add("a process each", "together", one);
+    add("one by one", "one-by-one", options);
+  }
+  add(!options.is_mach() ? options.model
+                         : (options.shared_hidden ? "together, shared hidden layer" : "together"),
+      "together", options);
+  return format_plans(rows, ways);
 }
 
 TrainOutcome train(const TrainSettings& settings) {
@@ -303,11 +436,13 @@ TrainOutcome train(const TrainSettings& settings) {
                   options.classes, options.features, data.test.rows()));
   check_settings(settings.evaluation, options, data.test);
   check_folder(settings);
-  const Training training{settings, data, compute, rows_of_batch(settings, options, data)};
-  reset_peaks(compute.device());
+  const int64_t rows = choose_batch(settings, options, data, compute);
+  MemoryWatch watch(settings.run, compute.device());
+  const Training training{settings, data, compute, rows, watch};
   std::optional<json> results = settings.order == "together" ? train_together(training, options)
                                                              : train_one_by_one(training, options);
   if (!results) return {};
+  watch.finish();
   json report = settings_report(settings, options, training.rows);
   report["threads"] = compute.threads();
   report.update(*results);

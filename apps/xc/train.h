@@ -2,6 +2,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include <memory>
+#include <string>
+
+#include "sketchgrad/apps/common/run_planner.h"
 #include "sketchgrad/apps/xc/settings.h"
 
 namespace sketchgrad::apps::xc {
@@ -15,5 +19,7 @@ struct TrainOutcome {
 TrainOutcome train(const TrainSettings& settings);
 // What --plan prints.
 std::string plan(const TrainSettings& settings);
+// For the same settings: opens the data, and says what the run will take.
+std::unique_ptr<RunPlanner> make_planner(const TrainSettings& settings);
 
 }  // namespace sketchgrad::apps::xc
