@@ -195,7 +195,7 @@ void Sm3Memory::end(StepRows& step) {
                              row_maxima_.data<float>(), rows_.data<float>());
     raise_axes(step, 0.0f, 1.0f, column_maxima_);
   }
-  column_cover_ = row_maxima_ = column_maxima_ = {};
+  abandon();
 }
 
 std::vector<std::pair<std::string, Tensor>> Sm3Memory::tensors() const {

@@ -37,7 +37,8 @@ class RankOneMemory final : public StateMemory {
   static int64_t planned_bytes(const StateMemoryContext&);
 
   kernels::StateAccess begin(StepRows&, const kernels::Accumulate&) override;
-  void end(StepRows&) override { shape_ = {}; }
+  void end(StepRows&) override { abandon(); }
+  void abandon() noexcept override { shape_ = {}; }
   std::vector<std::pair<std::string, Tensor>> tensors() const override;
 
  private:
@@ -61,6 +62,7 @@ class Sm3Memory final : public StateMemory {
 
   kernels::StateAccess begin(StepRows&, const kernels::Accumulate&) override;
   void end(StepRows&) override;
+  void abandon() noexcept override { column_cover_ = row_maxima_ = column_maxima_ = {}; }
   std::vector<std::pair<std::string, Tensor>> tensors() const override;
   void save(StateDict&, const std::string& prefix) const override;
   void load(const StateDict&, const std::string& prefix) override;

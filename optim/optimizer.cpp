@@ -162,7 +162,14 @@ void Optimizer::step() {
   ++steps_;
   const RuleStep rule = rule_step(steps_);
   for (Slot& slot : slots_) {
-    if (!slot.parameter->gradient.empty()) step_parameter(slot, rule);
+    if (slot.parameter->gradient.empty()) continue;
+    try {
+      step_parameter(slot, rule);
+    } catch (...) {
+      if (slot.first) slot.first->abandon();
+      if (slot.second) slot.second->abandon();
+      throw;
+    }
   }
 }
 

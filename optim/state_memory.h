@@ -68,6 +68,8 @@ class StateMemory {
   virtual kernels::StateAccess begin(StepRows&, const kernels::Accumulate& accumulate) = 0;
   // Ends the step: what comes after, as cleaning where it is due.
   virtual void end(StepRows&) {}
+  // Instead of end() where the step failed: gives back what begin() has taken.
+  virtual void abandon() noexcept {}
 
   // False if the elements of the table know nothing of each other. A table whose rows are all
   // active may then be stepped as any other matrix of as many elements.

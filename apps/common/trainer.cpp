@@ -104,9 +104,17 @@ bool Trainer::run() {
   try {
     return train(progress);
   } catch (...) {
-    save_before_error(progress);
+    const bool updating = step_state_ == StepState::updating;
+    abandon_step();
+    if (!updating) save_before_error(progress);
     throw;
   }
+}
+
+void Trainer::abandon_step() {
+  optimizer_.clear_gradients();
+  if (step_state_ == StepState::begun) task_.restore_state();
+  step_state_ = StepState::finished;
 }
 
 bool Trainer::train(Progress& progress) {
@@ -347,11 +355,8 @@ void Trainer::mark(std::string_view stretch, int64_t step) {
 
 void Trainer::save_before_error(Progress& progress) {
   if (folder_ == nullptr || saved_steps_ == figures_.steps || figures_.steps == 0) return;
-  if (step_state_ == StepState::updating) return;
   try {
-    const bool unfinished = step_state_ == StepState::begun;
     read_results();
-    if (unfinished) task_.restore_state();
     save_latest();
     progress.say(fmt::format("step {}: checkpoint written before the error", figures_.steps));
   } catch (const std::exception& error) {

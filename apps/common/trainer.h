@@ -125,7 +125,9 @@ class Trainer {
   // Trains to the last step. False where SIGINT or SIGTERM ended it; then the checkpoint is
   // written. Throws NumericError naming the step where the loss or a gradient is not finite. The
   // latest checkpoint is written also where anything is thrown, and is then of the last finished
-  // step, unless the parameters were already on their way to the next one.
+  // step, unless the parameters were already on their way to the next one. What the step had taken
+  // is given back, and run() may be called again: it begins the step anew, with parameters that may
+  // have taken part of it already if they were on their way.
   bool run();
 
   const TrainingFigures& figures() const { return figures_; }
@@ -164,6 +166,7 @@ class Trainer {
   void show(Progress& progress) const;
   void save(const std::string& file) const;
   void save_latest();
+  void abandon_step();
   void save_before_error(Progress& progress);
   void mark(std::string_view stretch, int64_t step);
   int64_t epoch() const { return figures_.steps / task_.steps_per_epoch(); }

@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "sketchgrad/apps/lm/task.h"
+#include "sketchgrad/framework/memory.h"
 #include "sketchgrad/framework/ops.h"
 #include "sketchgrad/optim/adam.h"
 #include "sketchgrad/tests/apps/support.h"
@@ -35,13 +36,14 @@ struct FailingAdam {
 // A language model's training in which something can go wrong.
 class Task final : public TrainingTask {
  public:
-  explicit Task(const TemporaryFolder& folder)
+  explicit Task(const TemporaryFolder& folder, const SoftmaxOptions& softmax = {})
       : text_(read_training_text({folder.file("text", generated_text(80, 30))}, {})),
         model_({.vocabulary = text_.vocabulary.size(),
                 .embedding_dim = 6,
                 .hidden = 5,
                 .layers = 2,
-                .dropout = 0.3},
+                .dropout = 0.3,
+                .softmax = softmax},
                /*seed=*/1),
         task_(model_, text_.vocabulary, ColumnBatches(text_.ids, 4, 7),
               ColumnBatches(text_.ids, 4, 7), nlohmann::json::object()) {}
@@ -50,6 +52,7 @@ class Task final : public TrainingTask {
   int64_t steps_per_epoch() const override { return 4; }
   int64_t fetch(int64_t step_of_epoch) override {
     ++step_;
+    if (at_fetch) at_fetch(step_);
     return task_.fetch(step_of_epoch);
   }
   Variable loss(Tape& tape) override {
@@ -68,6 +71,7 @@ class Task final : public TrainingTask {
 
   int64_t failing_step = kFailingStep;
   std::function<Variable(Tape& tape, const Variable& loss)> change_loss;
+  std::function<void(int64_t step)> at_fetch;
   std::optional<double> validation_loss;
 
  private:
@@ -183,6 +187,95 @@ TEST_CASE("trainer: out of memory, sketches are folded and the step begins anew"
   CHECK(folded == expected);
   CHECK_THROWS_AS(folding_run(true, false, 12), OutOfMemory);
   CHECK_THROWS_AS(folding_run(true, true, 7), OutOfMemory);  // nothing to fold
+}
+
+// A training that runs out of memory at one allocation of its third step.
+struct ShortOfMemory {
+  const char* name;
+  SoftmaxOptions softmax;
+  Moments tables;
+
+  // Values of all parameters after the last step. `allocations`: of the step, that succeed;
+  // nothing where they were all it takes.
+  std::optional<std::vector<float>> values(int64_t allocations) const {
+    const TemporaryFolder folder;
+    Task task(folder, softmax);
+    Optimizer optimizer(Adam{.learning_rate = 0.01f});
+    for (Parameter* parameter : task.model().parameters()) {
+      const bool table = parameter->value.dim() == 2 && parameter->value.size(0) > 20;
+      optimizer.add(*parameter, table ? tables : optimizer.default_moments());
+    }
+    const auto schedule = parse_schedule("constant", kSteps);
+    MetricsLog metrics;
+    Trainer trainer(task, optimizer, *schedule,
+                    {.total_steps = 5, .learning_rate = 0.01, .eval_every = 100}, metrics, nullptr);
+    MemoryFigures before;
+    bool passed = false;
+    task.at_fetch = [&](int64_t step) {
+      if (step == 3) {
+        before = allocator().current();
+        if (allocations >= 0) allocator().set_limit(1, allocations);
+      } else {
+        passed = passed || step == 4;
+        allocator().set_limit(0);
+      }
+    };
+    try {
+      trainer.run();
+    } catch (const OutOfMemory& error) {
+      allocator().set_limit(0);
+      CHECK_FALSE(passed);
+      const std::string message = error.what();
+      CAPTURE(message);
+      CHECK(message.find("[memory] ") != std::string::npos);
+      CHECK(message.find("the limit is 1 B") != std::string::npos);
+      for (const Category category : {Category::parameter, Category::gradient, Category::activation,
+                                      Category::workspace, Category::optimizer_state}) {
+        CAPTURE(to_string(category));
+        CHECK(allocator().current()[category] == before[category]);
+      }
+      stepped_before = message.find("(scope \"optimizer") != std::string::npos;
+      CHECK(trainer.run());
+      passed = false;
+    }
+    if (allocations >= 0 && passed) return std::nullopt;
+    std::vector<float> all;
+    for (const Parameter* parameter : task.model().parameters()) {
+      const std::vector<float> values = parameter->value.to_vector<float>();
+      all.insert(all.end(), values.begin(), values.end());
+    }
+    return all;
+  }
+  mutable bool stepped_before = false;  // the run that failed, in part
+};
+
+TEST_CASE("trainer: memory may run out at any allocation of a step, and training goes on") {
+  const ShortOfMemory cases[] = {
+      {"dense", {}, {}},
+      {"sketches", {}, {CountSketch{0.5}, CountMin{0.5}}},
+      {"deep sketches", {}, {CountSketch{0.5, 3}, CountMin{0.5, 2}}},
+      {"hybrid",
+       {},
+       {CountSketch{.ratio = 1.2, .exact = 0.5}, CountMin{.ratio = 1.2, .exact = 0.5}}},
+      {"factors", {}, {RankOne{}, RankOneL2{}}},
+      {"covers", {}, {Bf16{}, Sm3Covers{}}},
+      {"few bits", {}, {Bf16{}, Int8{}}},
+      {"sampled", {.softmax = "sampled", .samples = 9}, {CountSketch{0.5}, CountMin{0.5}}},
+      {"lsh", {.softmax = "lsh", .samples = 9, .lsh_tail = 5, .lsh_bits = 4}, {}},
+  };
+  for (const ShortOfMemory& one : cases) {
+    CAPTURE(std::string(one.name));
+    const std::vector<float> whole = *one.values(-1);
+    int64_t allocations = 0;
+    for (;; ++allocations) {
+      CAPTURE(allocations);
+      const auto values = one.values(allocations);
+      if (!values) break;
+      // A step that is begun anew before it has changed anything comes to the same.
+      CHECK((one.stepped_before || *values == whole));
+    }
+    CHECK(allocations > 50);
+  }
 }
 
 TEST_CASE("trainer: telemetry survives a fold") {
