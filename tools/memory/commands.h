@@ -1,0 +1,25 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <functional>
+#include <string_view>
+
+namespace sketchgrad::memory {
+
+// A subcommand of the program, and what it does once it is parsed, which gives the exit code.
+struct Command {
+  CLI::App* parsed = nullptr;
+  std::function<int()> run;
+};
+
+Command add_report_command(CLI::App& program);
+Command add_diff_command(CLI::App& program);
+Command add_check_command(CLI::App& program);
+
+// On stdout: lines, the last one ended too, and a value.
+void print_text(std::string_view lines);
+void print_json(const nlohmann::json& value);
+
+}  // namespace sketchgrad::memory
