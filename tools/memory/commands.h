@@ -14,9 +14,11 @@ struct Command {
   std::function<int()> run;
 };
 
+Command add_plan_command(CLI::App& program);
 Command add_report_command(CLI::App& program);
 Command add_diff_command(CLI::App& program);
 Command add_check_command(CLI::App& program);
+Command add_export_command(CLI::App& program);
 
 // On stdout: lines, the last one ended too, and a value.
 void print_text(std::string_view lines);

@@ -1,4 +1,4 @@
-// memory: reads the memory profiles of runs.
+// memory: plans the memory of runs, and reads their memory profiles.
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -9,13 +9,16 @@
 
 int main(int argc, char** argv) {
   using namespace sketchgrad;
-  CLI::App app("Tells where the memory of a run went, of a profile that --memory-profile wrote.",
+  CLI::App app("Tells what a run will take, and where the memory of one went, of a profile that "
+               "--memory-profile wrote.",
                "memory");
   app.require_subcommand(1);
   const std::vector<memory::Command> commands = {
+      memory::add_plan_command(app),
       memory::add_report_command(app),
       memory::add_diff_command(app),
       memory::add_check_command(app),
+      memory::add_export_command(app),
   };
   return apps::run_program("memory", app, [&] {
     apps::parse(app, apps::arguments_of(argc, argv));

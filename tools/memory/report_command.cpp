@@ -1,9 +1,12 @@
 #include <cstdint>
 #include <memory>
+#include <ostream>
 #include <string>
 
 #include "sketchgrad/apps/common/memory_profile_file.h"
+#include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/tools/memory/commands.h"
+#include "sketchgrad/tools/memory/html.h"
 #include "sketchgrad/tools/memory/report.h"
 #include "sketchgrad/tools/memory/report_json.h"
 #include "sketchgrad/tools/memory/summary.h"
@@ -16,11 +19,16 @@ struct ReportOptions {
   std::string folder;
   bool json = false;
   int64_t top = 10;
+  std::string html;  // file; empty for none
 };
 
 int run(const ReportOptions& options) {
-  const Summary summary = summarize(apps::read_memory_profile(options.folder));
-  if (options.json) {
+  const apps::ProfiledRun run = apps::read_memory_profile(options.folder);
+  const Summary summary = summarize(run);
+  if (!options.html.empty()) {
+    const std::string page = html_page(run, report_json(summary, options.top));
+    apps::replace_file("memory report", options.html, [&](std::ostream& file) { file << page; });
+  } else if (options.json) {
     print_json(report_json(summary, options.top));
   } else {
     print_text(report_text(summary, options.top));
@@ -40,6 +48,10 @@ Command add_report_command(CLI::App& program) {
   command.add_option("DIR", options->folder, "folder of the profile, as --memory-profile wrote it")
       ->required();
   command.add_flag("--json", options->json, "print one JSON object instead, its sizes in bytes");
+  command
+      .add_option("--html", options->html,
+                  "write a page with the timeline instead, which needs no network")
+      ->excludes("--json");
   command.add_option("--top", options->top, "how many tensors, blocks and ops are listed")
       ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))
       ->capture_default_str();
