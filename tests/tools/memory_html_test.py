@@ -66,7 +66,7 @@ class ProfileTest(unittest.TestCase):
 
     def page(self, name):
         path = self.folder / f"{name}.html"
-        self.made("html", self.profiles[name], path)
+        self.made("report", self.profiles[name], "--html", path)
         return path
 
 

@@ -9,15 +9,14 @@
 
 int main(int argc, char** argv) {
   using namespace sketchgrad;
-  CLI::App app("Tells what a run will take, and where the memory of one went, of a profile that "
-               "--memory-profile wrote.",
-               "memory");
+  CLI::App app(
+      "Tells what a run will take, and where the memory of one went, of a profile that "
+      "--memory-profile wrote.",
+      "memory");
   app.require_subcommand(1);
   const std::vector<memory::Command> commands = {
-      memory::add_plan_command(app),
-      memory::add_report_command(app),
-      memory::add_diff_command(app),
-      memory::add_check_command(app),
+      memory::add_plan_command(app),   memory::add_report_command(app),
+      memory::add_diff_command(app),   memory::add_check_command(app),
       memory::add_export_command(app),
   };
   return apps::run_program("memory", app, [&] {

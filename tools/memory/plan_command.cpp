@@ -68,8 +68,8 @@ template <class Settings>
 std::unique_ptr<RunPlanner> parse_run(const std::string& program,
                                       const std::vector<std::string>& arguments,
                                       std::string& device) {
-  check(!arguments.empty() && arguments[0] == "train",
-              "only runs of \"{} train\" are planned", program);
+  check(!arguments.empty() && arguments[0] == "train", "only runs of \"{} train\" are planned",
+        program);
   CLI::App app("", program);
   CLI::App& train = *app.add_subcommand("train", "the run that is planned");
   Settings settings;
@@ -99,9 +99,8 @@ std::unique_ptr<RunPlanner> planner_of(const std::vector<std::string>& run, std:
   const std::string program = run[0].substr(run[0].rfind('/') + 1);
   if (program == "lm") return parse_run<apps::lm::TrainSettings>("lm", arguments, device);
   if (program == "xc") return parse_run<apps::xc::TrainSettings>("xc", arguments, device);
-  throw InvalidArgument(
-      fmt::format("runs of lm and xc are planned, not of \"{}\": memory plan -- lm train ...",
-                  run[0]));
+  throw InvalidArgument(fmt::format(
+      "runs of lm and xc are planned, not of \"{}\": memory plan -- lm train ...", run[0]));
 }
 
 struct Plan {
@@ -186,8 +185,9 @@ Command add_plan_command(CLI::App& program) {
                      "bytes that there are, as 500MB or 2GiB [what this machine has available]");
   command.add_option("--batch", options->batch, "another batch than the run's")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  command.add_flag("--largest-batch,!--no-largest-batch", options->largest_batch,
-                   "look for the largest batch that fits, which takes some more traces")
+  command
+      .add_flag("--largest-batch,!--no-largest-batch", options->largest_batch,
+                "look for the largest batch that fits, which takes some more traces")
       ->capture_default_str();
   command.add_option("--memory-profile", options->profile,
                      "folder for the profile of the trace, as of a run");
