@@ -28,7 +28,15 @@ MemoryWatch::MemoryWatch(std::vector<std::string> arguments, Device device)
   profile_ = std::make_unique<MemoryProfile>(allocator(device));
 }
 
-MemoryWatch::~MemoryWatch() {
+MemoryWatch::~MemoryWatch() { close(); }
+
+int64_t MemoryWatch::available() const {
+  const Allocator& memory = allocator(device_);
+  return memory.limit() > 0 ? memory.limit() : memory.peak().total;
+}
+
+void MemoryWatch::close() noexcept {
+  if (std::exchange(closed_, true)) return;
   allocator(device_).set_limit(limit_before_);
   try {
     finish();

@@ -33,12 +33,17 @@ class MemoryWatch {
   ProfiledRun profiled() const;
   // Writes the profile. Throws IoError.
   void finish();
+  // What the destructor does.
+  void close() noexcept;
+  // The limit, or where there is none, the most bytes that the device has had in use.
+  int64_t available() const;
 
  private:
   std::string folder_;
   Device device_;
   ProfiledRun run_;
   int64_t limit_before_;
+  bool closed_ = false;
   std::unique_ptr<MemoryProfile> profile_;
 };
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/memory_advice.h"
 #include "sketchgrad/apps/common/memory_watch.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/print.h"
@@ -250,6 +251,92 @@ TrainOutcome Run::operator()(MemoryWatch& watch) const {
   return {true, std::move(report)};
 }
 
+TrainSettings for_trace(TrainSettings settings) {
+  settings.run = apps::for_trace(std::move(settings.run));
+  return settings;
+}
+
+// Traces of runs over texts that have been read.
+class TextPlanner final : public RunPlanner {
+ public:
+  TextPlanner(TrainSettings settings, const Compute& compute, const Texts& texts,
+              const std::vector<int64_t>& counts)
+      : settings_(for_trace(std::move(settings))),
+        compute_(compute),
+        texts_(texts),
+        counts_(counts) {}
+
+  int64_t batch() const override { return settings_.batch; }
+  int64_t most() const override { return texts_.train.ids.size() / 2; }
+  PlannedRun plan(int64_t batch) const override {
+    Run run{std::chrono::steady_clock::now(), settings_, compute_, texts_, counts_};
+    run.settings.batch = batch;
+    const int64_t steps =
+        total_steps(run.settings, ColumnBatches(texts_.train.ids, batch, run.settings.bptt));
+    run.settings.steps = traced_steps(steps, batch * run.settings.bptt);
+    return trace_run(run.settings.run, [&](MemoryWatch& watch) { run(watch); });
+  }
+  PlannedRun plan() const { return plan(batch()); }
+
+ private:
+  TrainSettings settings_;
+  const Compute& compute_;
+  const Texts& texts_;
+  const std::vector<int64_t>& counts_;
+};
+
+class Planner final : public RunPlanner {
+ public:
+  explicit Planner(TrainSettings settings)
+      : settings_(for_trace(std::move(settings))),
+        compute_(settings_.run.compute),
+        texts_(read_texts(settings_)),
+        counts_(word_counts(settings_, texts_.train)) {
+    choose_softmax(settings_, counts_, "", compute_.device());
+  }
+  int64_t batch() const override { return planner().batch(); }
+  int64_t most() const override { return planner().most(); }
+  PlannedRun plan(int64_t batch) const override { return planner().plan(batch); }
+
+ private:
+  TextPlanner planner() const { return {settings_, compute_, texts_, counts_}; }
+
+  TrainSettings settings_;
+  Compute compute_;
+  Texts texts_;
+  std::vector<int64_t> counts_;
+};
+
+// Settings with which the run may fit into so many bytes.
+std::string advice_of(const Run& run, int64_t available) {
+  const auto planner = [&run](TrainSettings settings) {
+    return TextPlanner(std::move(settings), run.compute, run.texts, run.counts);
+  };
+  std::vector<Alternative> alternatives;
+  const auto add = [&](const std::string& flags, TrainSettings settings) {
+    alternatives.push_back(
+        {flags, [planner, settings = std::move(settings)] { return planner(settings).plan(); }});
+  };
+  const TextPlanner as_it_is = planner(run.settings);
+  for (const auto& [flags, optimizer] : smaller_memories(run.settings.optimizer)) {
+    TrainSettings settings = run.settings;
+    settings.optimizer = optimizer;
+    add(flags, settings);
+  }
+  TrainSettings other = run.settings;
+  const int64_t batch = as_it_is.largest_batch(available);
+  other.batch = batch > 0 ? batch : std::max<int64_t>(1, run.settings.batch / 2);
+  alternatives.insert(
+      alternatives.begin() + std::min<ptrdiff_t>(1, std::ssize(alternatives)),
+      {fmt::format("--batch {}", other.batch), [planner, other] { return planner(other).plan(); }});
+  if (run.settings.model.softmax.softmax == "full") {
+    TrainSettings sampled = run.settings;
+    sampled.model.softmax.softmax = "sampled";
+    add("--softmax sampled", sampled);
+  }
+  return memory_advice(as_it_is.plan(), available, alternatives);
+}
+
 }  // namespace
 
 TrainOutcome train(TrainSettings settings) {
@@ -262,50 +349,20 @@ TrainOutcome train(TrainSettings settings) {
   Run run{start, std::move(settings), compute, texts, counts, folder ? &*folder : nullptr};
   choose_softmax(run.settings, counts, run.resuming() ? folder->latest() : "", compute.device());
   MemoryWatch watch(run.settings.run, compute.device());
-  TrainOutcome outcome = run(watch);
+  TrainOutcome outcome;
+  try {
+    outcome = run(watch);
+  } catch (const OutOfMemory& error) {
+    const int64_t available = watch.available();
+    watch.close();
+    throw_with_advice(error, [&] { return advice_of(run, available); });
+  }
   if (!outcome.finished) return outcome;
   watch.finish();
   if (!run.settings.run.report.empty()) write_json(run.settings.run.report, outcome.report);
   print_summary(outcome.report, compute.device());
   return outcome;
 }
-
-namespace {
-
-TrainSettings for_trace(TrainSettings settings) {
-  settings.run = apps::for_trace(std::move(settings.run));
-  return settings;
-}
-
-class Planner final : public RunPlanner {
- public:
-  explicit Planner(TrainSettings settings)
-      : settings_(for_trace(std::move(settings))),
-        compute_(settings_.run.compute),
-        texts_(read_texts(settings_)),
-        counts_(word_counts(settings_, texts_.train)) {
-    choose_softmax(settings_, counts_, "", compute_.device());
-  }
-
-  int64_t batch() const override { return settings_.batch; }
-  int64_t most() const override { return texts_.train.ids.size() / 2; }
-  PlannedRun plan(int64_t batch) const override {
-    Run run{std::chrono::steady_clock::now(), settings_, compute_, texts_, counts_};
-    run.settings.batch = batch;
-    const int64_t steps =
-        total_steps(run.settings, ColumnBatches(texts_.train.ids, batch, run.settings.bptt));
-    run.settings.steps = traced_steps(steps, batch * run.settings.bptt);
-    return trace_run(run.settings.run, [&](MemoryWatch& watch) { run(watch); });
-  }
-
- private:
-  TrainSettings settings_;
-  Compute compute_;
-  Texts texts_;
-  std::vector<int64_t> counts_;
-};
-
-}  // namespace
 
 std::unique_ptr<RunPlanner> make_planner(TrainSettings settings) {
   return std::make_unique<Planner>(std::move(settings));

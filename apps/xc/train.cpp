@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "sketchgrad/apps/common/content_hash.h"
+#include "sketchgrad/apps/common/memory_advice.h"
 #include "sketchgrad/apps/common/memory_watch.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
@@ -383,6 +384,34 @@ class Planner final : public RunPlanner {
   std::optional<DataPlanner> planner_;
 };
 
+// Settings with which the run may fit into so many bytes.
+std::string advice_of(const Training& run, const ClassifierOptions& options, int64_t available) {
+  const auto planner = [&](TrainSettings settings) {
+    return DataPlanner(std::move(settings), options, run.data, run.compute);
+  };
+  std::vector<Alternative> alternatives;
+  const auto add = [&](const std::string& flags, const TrainSettings& settings, int64_t rows) {
+    alternatives.push_back(
+        {flags, [planner, settings, rows] { return planner(settings).plan(rows); }});
+  };
+  const DataPlanner as_it_is = planner(run.settings);
+  const int64_t largest = as_it_is.largest_batch(available);
+  const int64_t batch = largest > 0 ? largest : std::max<int64_t>(1, run.rows / 2);
+  add(fmt::format("--batch {}", batch), run.settings, batch);
+  if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1 &&
+      run.settings.order == "together") {
+    TrainSettings settings = run.settings;
+    settings.order = "one-by-one";
+    add("--train-order one-by-one", settings, run.rows);
+  }
+  for (const auto& [flags, optimizer] : smaller_memories(run.settings.optimizer)) {
+    TrainSettings settings = run.settings;
+    settings.optimizer = optimizer;
+    add(flags, settings, run.rows);
+  }
+  return memory_advice(as_it_is.plan(run.rows), available, alternatives);
+}
+
 int64_t choose_batch(const TrainSettings& settings, const ClassifierOptions& options,
                      const Data& data, const Compute& compute) {
   if (settings.batch != "auto") return rows_of_batch(settings);
@@ -439,8 +468,15 @@ TrainOutcome train(const TrainSettings& settings) {
   const int64_t rows = choose_batch(settings, options, data, compute);
   MemoryWatch watch(settings.run, compute.device());
   const Training training{settings, data, compute, rows, watch};
-  std::optional<json> results = settings.order == "together" ? train_together(training, options)
-                                                             : train_one_by_one(training, options);
+  std::optional<json> results;
+  try {
+    results = settings.order == "together" ? train_together(training, options)
+                                           : train_one_by_one(training, options);
+  } catch (const OutOfMemory& error) {
+    const int64_t available = watch.available();
+    watch.close();
+    throw_with_advice(error, [&] { return advice_of(training, options, available); });
+  }
   if (!results) return {};
   watch.finish();
   json report = settings_report(settings, options, training.rows);

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "sketchgrad/apps/common/memory_advice.h"
+#include "sketchgrad/apps/common/memory_profile_file.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/run_planner.h"
 #include "sketchgrad/apps/lm/train.h"
@@ -165,6 +167,75 @@ TEST_CASE("lm plan: the largest batch within a budget, and none") {
   CHECK(planner->largest_batch(at17) == 17);
   CHECK(planner->largest_batch(1000) == 0);
   CHECK(planner->plan(16).moment.starts_with("step "));
+}
+
+TEST_CASE("lm train: out of memory, with settings that fit") {
+  Fixture fixture;
+  complete(fixture.settings);
+  const auto planner = make_planner(fixture.settings);
+  const int64_t peak = planner->plan(16).at_peak.total;
+  TrainSettings smaller = fixture.settings;
+  smaller.optimizer.moment1 = "sketch:0.2";
+  smaller.optimizer.moment2 = "rank1";
+  const int64_t smaller_peak = make_planner(smaller)->plan(16).at_peak.total;
+  fixture.settings.run.memory_limit = std::to_string(smaller_peak);
+  fixture.settings.run.memory_profile = fixture.folder / "profile";
+  std::string message;
+  try {
+    train(fixture.settings);
+  } catch (const OutOfMemory& error) {
+    message = error.what();
+  }
+  CAPTURE(message);
+  CHECK(message.find("the run would take " + format_bytes(peak)) != std::string::npos);
+  CHECK(message.find("it fits with any of these") != std::string::npos);
+  CHECK(message.find("--moment1 sketch:0.2 --moment2 rank1   saves") != std::string::npos);
+  CHECK(read_memory_profile(fixture.folder / "profile").record.failure);
+  // What was said holds, to the byte.
+  smaller.run.memory_limit = fixture.settings.run.memory_limit;
+  CHECK(train(smaller).finished);
+  smaller.run.memory_limit = std::to_string(smaller_peak - 1);
+  CHECK_THROWS_AS(train(smaller), OutOfMemory);
+  fixture.settings.run.memory_limit = std::to_string(int64_t{100});
+  CHECK_THROWS_WITH_AS(train(fixture.settings), doctest::Contains("none of these is enough alone"),
+                       OutOfMemory);
+  CHECK(allocator().limit() == 0);
+  fixture.settings.run.memory_limit = "0";
+  CHECK_THROWS_WITH_AS(train(fixture.settings), doctest::Contains("--memory-limit"),
+                       InvalidArgument);
+}
+
+TEST_CASE("memory advice: only what the rule has, and only what takes less") {
+  const auto flags_of = [](const std::string& rule, const std::string& budget = "") {
+    OptimizerOptions options;
+    options.optimizer = rule;
+    options.memory = budget;
+    complete(options);
+    std::vector<std::string> result;
+    for (const auto& [flags, changed] : smaller_memories(options)) result.push_back(flags);
+    return result;
+  };
+  using Texts = std::vector<std::string>;
+  CHECK(flags_of("adam") == Texts{"--moment2 rank1", "--moment1 sketch:0.2",
+                                  "--moment1 sketch:0.2 --moment2 rank1",
+                                  "--moment1 none --moment2 rank1"});
+  CHECK(flags_of("adagrad") == Texts{"--moment2 rank1"});
+  CHECK(flags_of("momentum") == Texts{"--moment1 sketch:0.2"});
+  CHECK(flags_of("sgd").empty());
+  CHECK(flags_of("adam", "1MB").empty());
+  const auto run_of = [](int64_t bytes) {
+    PlannedRun run;
+    run.at_peak.total = bytes;
+    run.moment = "step 1";
+    return run;
+  };
+  const auto plan_of = [&](int64_t bytes) { return [=] { return run_of(bytes); }; };
+  CHECK(memory_advice(run_of(100), 50, {{"--a", plan_of(100)}}) ==
+        "the run would take 100 B at its peak (step 1); no setting that is known takes less\n");
+  const std::string advice = memory_advice(
+      run_of(100), 50, {{"--a", plan_of(60)}, {"--b", plan_of(50)}, {"--c", plan_of(10)}});
+  CHECK(advice.find("--a") == std::string::npos);
+  CHECK(advice.find("--b") < advice.find("--c"));
 }
 
 }  // namespace sketchgrad::apps::lm
