@@ -10,6 +10,7 @@
 
 #include "sketchgrad/framework/check.h"
 #include "sketchgrad/framework/upstream_memory.h"
+#include "sketchgrad/kernels/ranges.h"
 
 namespace sketchgrad {
 namespace {
@@ -56,11 +57,15 @@ std::string format_bytes(int64_t bytes) {
 }
 
 MemoryScope::MemoryScope(std::string name) : path_(std::move(name)), parent_(innermost_scope) {
+  kernels::cuda::push_range(path_.c_str());
   if (parent_ != nullptr) path_ = parent_->path_ + "/" + path_;
   innermost_scope = this;
 }
 
-MemoryScope::~MemoryScope() { innermost_scope = parent_; }
+MemoryScope::~MemoryScope() {
+  innermost_scope = parent_;
+  kernels::cuda::pop_range();
+}
 
 std::string_view MemoryScope::current() {
   return innermost_scope != nullptr ? std::string_view(innermost_scope->path_) : std::string_view();

@@ -67,7 +67,7 @@ struct LiveBlock {
 };
 
 // Names what is being computed (a layer, an op, a phase) for the events of this thread while it
-// lives.
+// lives, and in builds with CUDA for the vendor's profilers (kernels/ranges.h).
 class MemoryScope {
  public:
   explicit MemoryScope(std::string name);

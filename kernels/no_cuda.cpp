@@ -9,6 +9,7 @@
 #include "sketchgrad/kernels/lstm_layer_impl.h"
 #include "sketchgrad/kernels/multi_label_impl.h"
 #include "sketchgrad/kernels/random_impl.h"
+#include "sketchgrad/kernels/ranges.h"
 #include "sketchgrad/kernels/reduce_impl.h"
 #include "sketchgrad/kernels/rows_impl.h"
 #include "sketchgrad/kernels/sketch_impl.h"
@@ -35,6 +36,8 @@ void copy_on_device(const Exec&, const void*, void*, size_t) { not_compiled(); }
 void set_bytes(const Exec&, void*, uint8_t, size_t) { not_compiled(); }
 void synchronize(const Exec&) { not_compiled(); }
 DeviceMemory device_memory() { not_compiled(); }
+void push_range(const char*) noexcept {}
+void pop_range() noexcept {}
 std::string device_name() { not_compiled(); }
 
 void fill(const Exec&, float*, int64_t, float) { not_compiled(); }

@@ -1,8 +1,10 @@
 #include "sketchgrad/optim/heavy_rows.h"
 
+#include <algorithm>
 #include <set>
 
 #include "sketchgrad/framework/check.h"
+#include "sketchgrad/framework/memory_trace.h"
 #include "sketchgrad/kernels/factors.h"
 
 namespace sketchgrad {
@@ -13,9 +15,9 @@ HeavyRows::HeavyRows(const StateMemoryContext& context, int64_t slots)
       owners_(Tensor::from(std::vector<int32_t>(static_cast<size_t>(slots), -1),
                            {slots / kernels::kSetWays, kernels::kSetWays},
                            {Category::optimizer_state, context.name + ".owners"}, context.device)),
-      weights_(Tensor::zeros(owners_.shape(),
-                             {Category::optimizer_state, context.name + ".weights"}, DType::float32,
-                             context.device)) {}
+      weights_(Tensor::from(std::vector<float>(static_cast<size_t>(slots)), owners_.shape(),
+                            {Category::optimizer_state, context.name + ".weights"},
+                            context.device)) {}
 
 HeavyRows::Claims HeavyRows::claim(const StepRows& rows, uint64_t seed) const {
   const int64_t count = rows.count();
@@ -26,6 +28,9 @@ HeavyRows::Claims HeavyRows::claim(const StepRows& rows, uint64_t seed) const {
       Tensor::empty({count}, {Category::workspace, "heavy.energy"}, DType::float32, rows.device());
   kernels::row_sums(rows.exec(), rows.ids(), rows.gradient(), /*squared=*/true,
                     energy.data<float>());
+  // A trace has no energies, but rows must have their slots: those that come first, as all weigh
+  // the same.
+  if (MemoryTrace::active()) std::fill_n(energy.data<float>(), count, 1.0f);
   Claims claims{index("heavy.slots"), index("heavy.previous")};
   kernels::claim_slots(rows.exec(),
                        {owners_.data<int32_t>(), weights_.data<float>(), owners_.size(0), seed},

@@ -112,7 +112,7 @@ TEST_CASE("xc program: wrong usage is one line and exit code 2") {
   check_error(run.xc(run.small() + " --batch 0"), 2, "--batch");
   check_error(run.xc(run.small() + " --batch auto"), 2, "--memory-budget");
   check_error(run.xc(run.small() + " --batch auto --memory-budget 3GG"), 2, "3GG");
-  check_error(run.xc(run.small() + " --batch auto --memory-budget 10KB"), 2, "batches of 8 rows");
+  check_error(run.xc(run.small() + " --batch auto --memory-budget 10KB"), 2, "batches of a row");
   check_error(run.xc(run.small() + " --model magic"), 2, "magic");
   check_error(run.xc(run.small() + " --moment2 sketch:7"), 2, "sketch:7");
   check_error(run.xc(run.small() + " --train-order one-by-one"), 2, "--checkpoint");
