@@ -4,12 +4,14 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-usage: tools/setup.sh [--check | --unpack PACKAGE FOLDER]
+usage: tools/setup.sh [--browser] [--check | --unpack PACKAGE FOLDER]
 
 Installs the packages that sketchgrad needs and that are missing (Debian 12, Ubuntu 24.04),
 with sudo where needed. Silent where nothing is missing. CUDA and cuDNN are optional and are not
 installed.
 
+  --browser also Chromium, in which a test looks at pages, where the distribution packages it
+            (Debian; without it the test is skipped)
   --check   only name what is missing; exit code 1 where something is
   --unpack PACKAGE FOLDER
             only fetch one package and lay its files into FOLDER, without installing it
@@ -17,10 +19,12 @@ END
 }
 
 check_only=false
+browser=false
 unpack=()
 while (($#)); do
   case $1 in
     --check) check_only=true ;;
+    --browser) browser=true ;;
     --unpack)
       (($# >= 3)) || { echo "setup.sh: --unpack needs PACKAGE and FOLDER (see --help)" >&2; exit 2; }
       unpack=("$2" "$3")
@@ -37,6 +41,11 @@ done
 programs=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache python3:python3 xz:xz-utils)
 libraries=(libtbb-dev libfmt-dev libdnnl-dev doctest-dev libcli11-dev nlohmann-json3-dev
   liblzma-dev zlib1g-dev)
+
+# Ubuntu's package only fetches a snap.
+if $browser && [[ $(. /etc/os-release && echo "$ID") == debian ]]; then
+  programs+=(chromium:chromium)
+fi
 
 if ! command -v dpkg-query >/dev/null; then
   echo "setup.sh: this is neither Debian nor Ubuntu. Please install the equivalents of:" >&2

@@ -6,7 +6,7 @@ usage() {
   cat <<'END'
 usage: tools/test.sh [options]
 
-Installs missing packages, configures, builds with warnings as errors, and runs the tests.
+Installs missing packages (on Debian also Chromium, for one test), configures, builds with warnings as errors, and runs the tests.
 
   --preset NAME   preset to build and test: release (default), debug, asan or tsan
   --sanitizers    then also asan and tsan
@@ -49,7 +49,7 @@ for preset in "${sanitizers[@]}"; do
 done
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-tools/setup.sh
+tools/setup.sh --browser
 
 for preset in "${presets[@]}"; do
   echo "== $preset =="

@@ -1,10 +1,14 @@
+#include <CLI/CLI.hpp>
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "sketchgrad/apps/common/command_line.h"
+#include "sketchgrad/apps/common/config_file.h"
 #include "sketchgrad/apps/common/memory_advice.h"
 #include "sketchgrad/apps/common/memory_profile_file.h"
 #include "sketchgrad/apps/common/report.h"
@@ -102,6 +106,41 @@ TEST_CASE("lm plan: the run's own bytes, of each category, whatever the model an
     CHECK(plan.profile.planned);
     CHECK(plan.profile.steps == 14);
   }
+}
+
+TEST_CASE("lm plan: of every bundled configuration, in small") {
+  const Fixture fixture;
+  int configs = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(SKETCHGRAD_SOURCE_DIR "/apps/lm/configs")) {
+    CAPTURE(entry.path().string());
+    ++configs;
+    CLI::App app;
+    TrainSettings settings;
+    add_options(app, settings);
+    add_config_option(app, "lm");
+    parse(app, expand_config({"--config",        entry.path().string(),
+                              "--train",         fixture.settings.train[0],
+                              "--valid",         fixture.settings.valid,
+                              "--cache",         fixture.settings.cache,
+                              "--vocab-min",     "1",
+                              "--samples",       "90",
+                              "--embedding-dim", "36",
+                              "--hidden",        "40",
+                              "--projection",    "20",
+                              "--batch",         "9",
+                              "--eval-batch",    "3",
+                              "--bptt",          "8",
+                              "--steps",         "7"},
+                             app, "lm"));
+    complete(settings);
+    const PlannedRun plan = make_planner(settings)->plan(settings.batch);
+    const TrainOutcome outcome = train(settings);
+    CHECK(apps::to_json(plan.peak) == outcome.report["peak_bytes"]);
+    CHECK(apps::to_json(plan.at_peak) == outcome.report["at_peak_bytes"]);
+    CHECK(plan.peak_reserved == outcome.report["peak_reserved_bytes"].get<int64_t>());
+  }
+  CHECK(configs >= 8);
 }
 
 TEST_CASE("lm plan: checkpoints take nothing at the peak") {

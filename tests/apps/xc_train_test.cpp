@@ -1,3 +1,4 @@
+#include <CLI/CLI.hpp>
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -8,6 +9,8 @@
 #include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/command_line.h"
+#include "sketchgrad/apps/common/config_file.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/run_planner.h"
 #include "sketchgrad/apps/xc/data.h"
@@ -964,6 +967,19 @@ TEST_CASE("xc plan: it is the peak of the run, to the byte") {
     sized.change(settings);
     check_plan(fixture, sized.name, settings, sized.moment);
   }
+}
+
+TEST_CASE("xc plan: of the bundled configuration, in small") {
+  const Fixture fixture;
+  CLI::App app;
+  TrainSettings settings;
+  add_options(app, settings);
+  add_config_option(app, "xc");
+  parse(app, expand_config({"--config", "amazon", "--data", fixture.settings.data, "--test",
+                            fixture.settings.test, "--hidden", "64", "--buckets", "300", "--batch",
+                            "500", "--steps", "4"},
+                           app, "xc"));
+  check_plan(fixture, "amazon", settings, "");
 }
 
 TEST_CASE("xc plan: so many classes that a search has tables") {
