@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include <functional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace sketchgrad::memory {
 
@@ -14,7 +16,8 @@ struct Command {
   std::function<int()> run;
 };
 
-Command add_plan_command(CLI::App& program);
+// `run`: what stands behind "--", once it is parsed; it must outlive the command.
+Command add_plan_command(CLI::App& program, const std::vector<std::string>& run);
 Command add_report_command(CLI::App& program);
 Command add_diff_command(CLI::App& program);
 Command add_check_command(CLI::App& program);

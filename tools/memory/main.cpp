@@ -2,6 +2,8 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "sketchgrad/apps/common/command_line.h"
@@ -14,13 +16,19 @@ int main(int argc, char** argv) {
       "--memory-profile wrote.",
       "memory");
   app.require_subcommand(1);
+  std::vector<std::string> run;
   const std::vector<memory::Command> commands = {
-      memory::add_plan_command(app),   memory::add_report_command(app),
-      memory::add_diff_command(app),   memory::add_check_command(app),
+      memory::add_plan_command(app, run), memory::add_report_command(app),
+      memory::add_diff_command(app),      memory::add_check_command(app),
       memory::add_export_command(app),
   };
   return apps::run_program("memory", app, [&] {
-    apps::parse(app, apps::arguments_of(argc, argv));
+    // What stands behind -- are another program's flags.
+    std::vector<std::string> arguments = apps::arguments_of(argc, argv);
+    const auto mark = std::find(arguments.begin(), arguments.end(), "--");
+    if (mark != arguments.end()) run.assign(mark + 1, arguments.end());
+    arguments.erase(mark, arguments.end());
+    apps::parse(app, std::move(arguments));
     const auto chosen =
         std::find_if(commands.begin(), commands.end(),
                      [](const memory::Command& command) { return command.parsed->parsed(); });

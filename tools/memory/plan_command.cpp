@@ -29,10 +29,9 @@ using apps::RunPlanner;
 using nlohmann::json;
 
 struct PlanOptions {
-  std::vector<std::string> run;  // the program and its arguments
-  std::string budget;            // as parse_bytes reads it; empty: what the machine has
-  int64_t batch = 0;             // 0: that of the run
-  std::string profile;           // folder; empty: none
+  std::string budget;   // as parse_bytes reads it; empty: what the machine has
+  int64_t batch = 0;    // 0: that of the run
+  std::string profile;  // folder; empty: none
   bool largest_batch = true;
   bool json = false;
 };
@@ -151,9 +150,11 @@ std::string to_text(const Plan& plan) {
   return text;
 }
 
-int run(const PlanOptions& options) {
+// `run`: the program and its arguments.
+int plan_run(const PlanOptions& options, const std::vector<std::string>& run) {
+  check(!run.empty(), "the run to plan is missing: memory plan -- lm train ...");
   Plan plan;
-  const auto planner = planner_of(options.run, plan.device);
+  const auto planner = planner_of(run, plan.device);
   if (planner == nullptr) return 0;
   plan.budget = options.budget.empty()
                     ? machine_budget()
@@ -172,15 +173,13 @@ int run(const PlanOptions& options) {
 
 }  // namespace
 
-Command add_plan_command(CLI::App& program) {
+Command add_plan_command(CLI::App& program, const std::vector<std::string>& run) {
   const auto options = std::make_shared<PlanOptions>();
   CLI::App& command = *program.add_subcommand(
       "plan",
       "the peak of a run before it is begun: its steps are traced with its own data, without "
       "arithmetic and without a device. Exits with 1 where it does not fit");
-  command.add_option("RUN", options->run, "the run, behind --: lm train ... or xc train ...")
-      ->required()
-      ->expected(-1);
+  command.footer("The run stands behind --: memory plan [OPTIONS] -- lm train ...\nand so for xc.");
   command.add_option("--budget", options->budget,
                      "bytes that there are, as 500MB or 2GiB [what this machine has available]");
   command.add_option("--batch", options->batch, "another batch than the run's")
@@ -192,7 +191,7 @@ Command add_plan_command(CLI::App& program) {
   command.add_option("--memory-profile", options->profile,
                      "folder for the profile of the trace, as of a run");
   command.add_flag("--json", options->json, "print one JSON object instead, its sizes in bytes");
-  return {&command, [options] { return run(*options); }};
+  return {&command, [options, &run] { return plan_run(*options, run); }};
 }
 
 }  // namespace sketchgrad::memory
