@@ -50,6 +50,7 @@ kernels::Exec exec_on(Device device) {
   if (device == kCpu) {
     return {.scratch = &scratch_on<DeviceKind::cpu>(), .trace = MemoryTrace::active()};
   }
+  check(!MemoryTrace::active(), "[memory trace] CUDA is not traced");
   return {device.kind, kernels::cuda::stream(), &scratch_on<DeviceKind::cuda>(), cuda_products};
 }
 

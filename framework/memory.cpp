@@ -57,8 +57,9 @@ std::string format_bytes(int64_t bytes) {
 }
 
 MemoryScope::MemoryScope(std::string name) : path_(std::move(name)), parent_(innermost_scope) {
-  kernels::cuda::push_range(path_.c_str());
+  const std::string name_alone = path_;
   if (parent_ != nullptr) path_ = parent_->path_ + "/" + path_;
+  kernels::cuda::push_range(name_alone.c_str());
   innermost_scope = this;
 }
 
@@ -329,6 +330,12 @@ int64_t Allocator::peak_reserved_bytes() const {
 void Allocator::release_cached() {
   const std::lock_guard lock(state_->mutex);
   state_->release_cached();
+}
+
+void Allocator::restart_cache() {
+  const std::lock_guard lock(state_->mutex);
+  state_->release_cached();
+  state_->most_in_use = state_->in_use;
 }
 
 void Allocator::set_limit(int64_t bytes, int64_t allocations) {

@@ -130,6 +130,8 @@ class Allocator {
   int64_t reserved_bytes() const;
   int64_t peak_reserved_bytes() const;
   void release_cached();
+  // The same, and what is cached from now on is bounded by what is in use from now on.
+  void restart_cache();
 
   // Upper bound for live bytes; 0 for none. It holds from the allocation on that comes after
   // `allocations` more.

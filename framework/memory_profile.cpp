@@ -56,14 +56,10 @@ MemoryProfile::MemoryProfile(Allocator& allocator, const MemoryProfileOptions& o
         "[memory profile] {} events of a stretch and {} stretches, at least 1 and 2",
         options.events, options.stretches);
   number_of("");
-  stretch_.stretch.label = "setup";
   allocator_.add_observer(*this);
   const std::lock_guard lock(mutex_);
-  // What is live already was told as events.
-  begin_unlocked("setup", 0);
-  first_.clear();
-  stretches_.clear();
-  events_ = 0;
+  recording_ = true;
+  start_stretch("setup", 0);
 }
 
 MemoryProfile::~MemoryProfile() { allocator_.remove_observer(*this); }
@@ -93,20 +89,28 @@ void MemoryProfile::observe(const MemoryEvent& event) noexcept {
 }
 
 void MemoryProfile::add(const MemoryEvent& event) {
+  const int32_t name = number_of(event.name), scope = number_of(event.scope);
+  if (!recording_) return change_live(event, name, scope);
   if (stretch_.events.size() >= options_.events) {
     begin_unlocked(std::string(stretch_.stretch.label), stretch_.stretch.step);
   }
-  const int32_t name = number_of(event.name), scope = number_of(event.scope);
   stretch_.events.push_back(
       {now(), event.block, event.change, event.reserved, event.category, name, scope});
+  change_live(event, name, scope);
+  ++events_;
+  if (current_.total > stretch_.stretch.at_peak.total) stretch_.stretch.at_peak = current_;
+}
+
+void MemoryProfile::change_live(const MemoryEvent& event, int32_t name, int32_t scope) {
   if (event.change > 0) {
     live_[event.block] = {event.block, event.change, event.category, name, scope};
   } else {
     live_.erase(event.block);
   }
-  ++events_;
   change(current_, event.category, event.change);
-  if (current_.total > stretch_.stretch.at_peak.total) stretch_.stretch.at_peak = current_;
+  const auto category = static_cast<size_t>(event.category);
+  own_peaks_.bytes[category] = std::max(own_peaks_.bytes[category], current_.bytes[category]);
+  own_peaks_.total = std::max(own_peaks_.total, current_.total);
   peak_reserved_ = std::max(peak_reserved_, event.reserved);
 }
 
@@ -125,6 +129,10 @@ void MemoryProfile::begin(std::string_view label, int64_t step) {
 
 void MemoryProfile::begin_unlocked(std::string_view label, int64_t step) {
   finish();
+  start_stretch(label, step);
+}
+
+void MemoryProfile::start_stretch(std::string_view label, int64_t step) {
   stretch_ = {};
   stretch_.stretch = {std::string(label), step, now(), current_};
   stretch_.live.reserve(live_.size());
@@ -181,7 +189,8 @@ MemoryRecord MemoryProfile::record() const {
                       .stretches = stretches_,
                       .failure = failure_,
                       .events = events_,
-                      .peak_reserved = peak_reserved_};
+                      .peak_reserved = peak_reserved_,
+                      .own_peaks = own_peaks_};
   if (highest_) record.recorded.push_back(*highest_);
   // The last: where memory ran out, or the peak may have been.
   record.recorded.push_back(stretch_);

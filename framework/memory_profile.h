@@ -67,6 +67,7 @@ struct MemoryRecord {
   std::optional<RecordedFailure> failure;  // the last one
   int64_t events = 0;                      // of the whole run
   int64_t peak_reserved = 0;
+  MemoryFigures own_peaks;  // of each category at its own time; the total's
 };
 
 // How many events of the stretch there are up to its peak; 0 where it is at its begin.
@@ -101,7 +102,9 @@ class MemoryProfile final : public MemoryObserver {
   int64_t now() const;
   int32_t number_of(std::string_view text);
   void add(const MemoryEvent& event);
+  void change_live(const MemoryEvent& event, int32_t name, int32_t scope);
   void begin_unlocked(std::string_view label, int64_t step);
+  void start_stretch(std::string_view label, int64_t step);
   void finish();
   bool kept_anyway() const;
   void add_stretch(const MemoryStretch& stretch);
@@ -114,6 +117,7 @@ class MemoryProfile final : public MemoryObserver {
   std::map<std::string, int32_t, std::less<>> numbers_;
   std::map<int64_t, RecordedBlock> live_;
   MemoryFigures current_;
+  bool recording_ = false;                  // false while it is told of what is live already
   RecordedStretch stretch_;                 // now
   std::vector<RecordedStretch> first_;      // setup and first steps
   std::optional<RecordedStretch> highest_;  // of those behind them, where it has the peak of all
@@ -124,6 +128,7 @@ class MemoryProfile final : public MemoryObserver {
   std::optional<RecordedFailure> failure_;
   int64_t events_ = 0;
   int64_t peak_reserved_ = 0;
+  MemoryFigures own_peaks_;
 };
 
 }  // namespace sketchgrad

@@ -13,13 +13,13 @@ std::atomic<bool> tracing{false};
 
 MemoryTrace::MemoryTrace() : limit_(allocator().limit()) {
   check(!tracing.exchange(true), "[memory trace] one within another");
-  allocator().release_cached();
+  allocator().restart_cache();
   allocator().set_limit(0);
 }
 
 MemoryTrace::~MemoryTrace() {
   allocator().set_limit(limit_);
-  allocator().release_cached();
+  allocator().restart_cache();
   tracing = false;
 }
 

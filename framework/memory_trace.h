@@ -7,9 +7,9 @@ namespace sketchgrad {
 // While one lives, what this process does on the CPU takes the memory that it would take and
 // computes no numbers: ops allocate their outputs and workspaces, but their loops over numbers are
 // left out, and tensors are neither filled nor copied. What says where things are, and so how large
-// the next array is (ids, groups, buckets), is computed. Of LSH softmaxes every row counts as
-// found, of which as many are taken as they take at most. Memory that nobody writes to is not
-// backed by pages: a model may be traced that is larger than the machine.
+// the next array is (ids, groups, buckets), is computed. LSH softmaxes find as many rows as they
+// take at most, and in other steps fewer. Memory that nobody writes to is not backed by pages: a
+// model may be traced that is larger than the machine.
 //
 // So the allocator's figures are those of the same code in earnest, to the byte where sizes depend
 // on nothing else. Numbers that are read are 0: the loss, norms, scores. Tensors from before keep

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "sketchgrad/framework/memory_trace.h"
 #include "sketchgrad/kernels/rows.h"
 #include "sketchgrad/layers/output_checks.h"
 
@@ -39,6 +40,13 @@ std::vector<int32_t> most_hit(const LshIndex::Hits& hits, int64_t limit) {
   }
   for (int32_t& place : places) place = hits.rows[static_cast<size_t>(place)];
   return places;
+}
+
+// How many rows a trace finds is not known: with fewer of them, a chunk of logits has more tokens,
+// so the most memory need not go with the most rows. Each step takes another share.
+int64_t traced_rows(int64_t active, int64_t step) {
+  constexpr int64_t kEighths[] = {8, 4, 6, 2, 7, 5, 3, 1};
+  return active * kEighths[(step - 1) % std::ssize(kEighths)] / 8;
 }
 
 void check_last_ids(const std::string& source, const std::string& name, const Tensor& ids,
@@ -98,7 +106,8 @@ void LshSoftmax::refresh_index() {
 // The rows of most buckets, each for itself alone; with them, of a sample of all, those that stand
 // for what has not been found.
 ClassSample LshSoftmax::negatives_of(const LshIndex::Hits& hits) {
-  const std::vector<int32_t> found = most_hit(hits, options_.active);
+  const std::vector<int32_t> found = most_hit(
+      hits, MemoryTrace::active() ? traced_rows(options_.active, steps_) : options_.active);
   std::vector<int32_t> ids = found;
   std::vector<float> offsets(found.size(), 0.0f);
   if (tail_) {

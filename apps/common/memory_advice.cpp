@@ -36,9 +36,11 @@ std::vector<std::pair<std::string, OptimizerOptions>> smaller_memories(
       moment = memory;
       flags += fmt::format("{}{} {}", flags.empty() ? "" : " ", flag, memory);
     };
-    set("--moment1", changed.moment1, choice.moment1);
+    // None is the least there is.
+    if (options.moment1 != "none") set("--moment1", changed.moment1, choice.moment1);
     set("--moment2", changed.moment2, choice.moment2);
-    if (flags.empty()) continue;
+    const auto same = [&](const auto& other) { return other.first == flags; };
+    if (flags.empty() || std::any_of(result.begin(), result.end(), same)) continue;
     if (changed.moment1 == "none") changed.beta1.reset();
     try {
       complete(changed);
@@ -51,26 +53,35 @@ std::vector<std::pair<std::string, OptimizerOptions>> smaller_memories(
   return result;
 }
 
+int64_t affordable_batch(const RunPlanner& planner, int64_t available) {
+  const int64_t batch = planner.largest_batch(available);
+  return batch > 0 ? batch : std::max<int64_t>(1, planner.batch() / 2);
+}
+
 std::string memory_advice(const PlannedRun& as_it_is, int64_t available,
-                          const std::vector<Alternative>& alternatives) {
+                          const std::vector<Alternative>& alternatives,
+                          const Alternative& last_resort) {
   const int64_t peak = as_it_is.at_peak.total;
   std::vector<Planned> fitting, others;
-  for (const Alternative& alternative : alternatives) {
-    if (fitting.size() == kShown) break;
-    int64_t bytes = 0;
+  const auto consider = [&](const Alternative& alternative) {
     try {
-      bytes = alternative.plan().at_peak.total;
-    } catch (const InvalidArgument&) {
-      continue;  // the model cannot have it: more samples than classes
+      const Proposal proposal = alternative();
+      const int64_t bytes = proposal.run.at_peak.total;
+      if (bytes >= peak) return;
+      (bytes <= available ? fitting : others).push_back({proposal.flags, bytes});
+    } catch (const Error&) {
+      // The model cannot have it: more samples than classes.
     }
-    if (bytes >= peak) continue;
-    (bytes <= available ? fitting : others).push_back({alternative.flags, bytes});
+  };
+  for (const Alternative& alternative : alternatives) {
+    if (fitting.size() < kShown) consider(alternative);
   }
+  if (fitting.empty() && last_resort) consider(last_resort);
   std::string text =
       fmt::format("the run would take {} at its peak ({}); ", format_bytes(peak), as_it_is.moment);
   std::vector<Planned>& shown = fitting.empty() ? others : fitting;
-  if (shown.empty()) return text + "no setting that is known takes less\n";
-  text += fitting.empty() ? "none of these is enough alone:\n" : "it fits with any of these:\n";
+  if (shown.empty()) return text + "no setting that is known takes less";
+  text += fitting.empty() ? "none of these is enough:\n" : "it fits with any of these:\n";
   if (fitting.empty()) {
     std::sort(shown.begin(), shown.end(),
               [](const Planned& a, const Planned& b) { return a.bytes < b.bytes; });
@@ -80,6 +91,7 @@ std::string memory_advice(const PlannedRun& as_it_is, int64_t available,
     text += fmt::format("  {:<38} saves {:>11}, takes {}\n", one.flags,
                         format_bytes(peak - one.bytes), format_bytes(one.bytes));
   }
+  text.pop_back();  // errors end without an end of line
   return text;
 }
 

@@ -12,21 +12,28 @@
 
 namespace sketchgrad::apps {
 
-// A run with other settings, and its flags that say so.
-struct Alternative {
+// A run with other settings, and the flags that say so.
+struct Proposal {
   std::string flags;
-  std::function<PlannedRun()> plan;
+  PlannedRun run;
 };
+// Makes one when it comes to that.
+using Alternative = std::function<Proposal()>;
 
 // Memories of fewer bytes for the optimizer's state, in the order in which training suffers least:
 // flags, and completed options with them. None where a budget chooses memories already.
 std::vector<std::pair<std::string, OptimizerOptions>> smaller_memories(
     const OptimizerOptions& options);
 
-// Of the first three alternatives that keep to `available` bytes, or where none does, of the three
-// that take least: a line each, with the bytes that it saves beside the run as it is.
+// The largest batch that fits, or half of the planner's where none does.
+int64_t affordable_batch(const RunPlanner& planner, int64_t available);
+
+// Of the first three alternatives that keep to `available` bytes: a line each, with the bytes that
+// it saves beside the run as it is. Where none does, the last resort is tried as well, and lines are
+// of the three that take least.
 std::string memory_advice(const PlannedRun& as_it_is, int64_t available,
-                          const std::vector<Alternative>& alternatives);
+                          const std::vector<Alternative>& alternatives,
+                          const Alternative& last_resort = nullptr);
 
 // Throws the error again, with the advice that `make` gives, and without where even that fails.
 [[noreturn]] void throw_with_advice(const OutOfMemory& error,

@@ -30,14 +30,17 @@ json to_json(const MemoryStretch& stretch) {
           {"at_peak", apps::to_json(stretch.at_peak)}};
 }
 
-MemoryStretch stretch_from(const json& in) {
-  MemoryStretch stretch{in.at("label"), in.at("step"), in.at("begin"), {}};
+MemoryFigures figures_from(const json& in) {
+  MemoryFigures figures;
   for (int i = 0; i < kCategoryCount; ++i) {
-    const auto category = static_cast<Category>(i);
-    in.at("at_peak").at(to_string(category)).get_to(stretch.at_peak.bytes[static_cast<size_t>(i)]);
+    in.at(to_string(static_cast<Category>(i))).get_to(figures.bytes[static_cast<size_t>(i)]);
   }
-  in.at("at_peak").at("total").get_to(stretch.at_peak.total);
-  return stretch;
+  in.at("total").get_to(figures.total);
+  return figures;
+}
+
+MemoryStretch stretch_from(const json& in) {
+  return {in.at("label"), in.at("step"), in.at("begin"), figures_from(in.at("at_peak"))};
 }
 
 // Rows, not objects: there are thousands.
@@ -72,6 +75,7 @@ class Reader {
     file_.at("dense_optimizer_state_bytes").get_to(run.dense_state_bytes);
     if (const json& device = file_.at("device_memory"); !device.is_null()) {
       run.device_memory = {device.at("free"), device.at("total")};
+      device.at("reserved").get_to(run.reserved);
     }
     run.record = record();
     return run;
@@ -92,6 +96,7 @@ class Reader {
     }
     file_.at("events").get_to(record.events);
     file_.at("peak_reserved").get_to(record.peak_reserved);
+    record.own_peaks = figures_from(file_.at("own_peaks"));
     return record;
   }
 
@@ -163,18 +168,27 @@ json to_json(const ProfiledRun& run) {
   for (const ProfiledState& entry : run.state) {
     state.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
   }
-  json file = {
-      {"format", kFormat},           {"version", kVersion},
-      {"arguments", run.arguments},  {"device", run.device},
-      {"planned", run.planned},      {"steps", run.steps},
-      {"optimizer_state", state},    {"dense_optimizer_state_bytes", run.dense_state_bytes},
-      {"device_memory", nullptr},    {"texts", run.record.texts},
-      {"recorded", recorded},        {"peak", run.record.peak},
-      {"stretches", stretches},      {"failure", nullptr},
-      {"events", run.record.events}, {"peak_reserved", run.record.peak_reserved}};
+  json file = {{"format", kFormat},
+               {"version", kVersion},
+               {"arguments", run.arguments},
+               {"device", run.device},
+               {"planned", run.planned},
+               {"steps", run.steps},
+               {"optimizer_state", state},
+               {"dense_optimizer_state_bytes", run.dense_state_bytes},
+               {"device_memory", nullptr},
+               {"texts", run.record.texts},
+               {"recorded", recorded},
+               {"peak", run.record.peak},
+               {"stretches", stretches},
+               {"failure", nullptr},
+               {"events", run.record.events},
+               {"peak_reserved", run.record.peak_reserved},
+               {"own_peaks", apps::to_json(run.record.own_peaks)}};
   if (run.device_memory) {
     file["device_memory"] = {{"free", run.device_memory->free},
-                             {"total", run.device_memory->total}};
+                             {"total", run.device_memory->total},
+                             {"reserved", run.reserved}};
   }
   if (const auto& failure = run.record.failure) {
     file["failure"] = {{"time", failure->time},

@@ -27,6 +27,7 @@ struct ProfiledRun {
   std::vector<ProfiledState> state;
   int64_t dense_state_bytes = 0;  // the rule's moments, were all of them dense
   std::optional<kernels::cuda::DeviceMemory> device_memory;  // at the end; of CUDA
+  int64_t reserved = 0;                                      // then
   MemoryRecord record;
 };
 

@@ -15,7 +15,6 @@ MemoryWatch::MemoryWatch(const RunOptions& run, Device device)
   run_.arguments = run.arguments;
   const bool limited = !run.memory_limit.empty();
   const int64_t limit = limited ? parse_bytes("--memory-limit", run.memory_limit) : 0;
-  check(!limited || limit > 0, "--memory-limit: 0 bytes");
   reset_peaks(device);
   if (!folder_.empty()) profile_ = std::make_unique<MemoryProfile>(allocator(device));
   if (limited) allocator(device).set_limit(limit);
@@ -65,6 +64,7 @@ ProfiledRun MemoryWatch::profiled() const {
   run.record = profile_->record();
   run.steps = profile_->step();
   run.device_memory = allocator(device_).device_memory();
+  run.reserved = allocator(device_).reserved_bytes();
   return run;
 }
 

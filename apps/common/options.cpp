@@ -198,9 +198,11 @@ void add_file_options(CLI::App& command, RunOptions& options) {
       ->capture_default_str();
   command.add_option("--memory-profile", options.memory_profile,
                      "folder for a profile of the memory, which `memory report` explains");
-  command.add_option("--memory-limit", options.memory_limit,
-                     "bytes that the device's arrays may take, as 500MB or 2GiB; an array beyond "
-                     "ends the run as if the device had no more");
+  command
+      .add_option("--memory-limit", options.memory_limit,
+                  "bytes that the device's arrays may take, as 500MB or 2GiB; an array beyond "
+                  "ends the run as if the device had no more")
+      ->check(check_bytes);
 }
 
 }  // namespace
@@ -364,6 +366,15 @@ Moments table_moments(const OptimizerOptions& options) {
 
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed) {
   return rule_named(options.optimizer).make(options, seed);
+}
+
+std::string check_bytes(const std::string& text) {
+  try {
+    parse_bytes("", text);
+    return {};
+  } catch (const InvalidArgument& error) {
+    return std::string(error.what()).substr(2);  // behind the flag's name, which is empty
+  }
 }
 
 int64_t parse_bytes(const std::string& flag, const std::string& text) {

@@ -68,5 +68,7 @@ Moments table_moments(const OptimizerOptions& options);
 // A number with or without one of the units B, KB, MB, GB (of 1000), KiB, MiB, GiB (of 1024).
 // Throws InvalidArgument with the flag's name for anything else.
 int64_t parse_bytes(const std::string& flag, const std::string& text);
+// For CLI::Option::check, which names the flag: that parse_bytes takes it.
+std::string check_bytes(const std::string& text);
 
 }  // namespace sketchgrad::apps

@@ -21,6 +21,19 @@ std::string describe_peak(const MemoryRecord& record) {
   return record.texts[scope].empty() ? text : text + ", " + record.texts[scope];
 }
 
+constexpr int64_t kNext = 16;
+
+// The largest batch in [low, high] that is found to fit, of the next ones and of some beyond.
+template <class Fits>
+int64_t best_beyond(int64_t low, int64_t high, const Fits& fits) {
+  int64_t best = low;
+  for (int64_t batch = low + 1; batch <= high;) {
+    if (fits(batch)) best = batch;
+    batch += batch < low + kNext ? 1 : std::max<int64_t>(1, (high - low) / kNext);
+  }
+  return best;
+}
+
 }  // namespace
 
 int64_t traced_steps(int64_t steps, int64_t examples) {
@@ -31,8 +44,7 @@ int64_t traced_steps(int64_t steps, int64_t examples) {
 int64_t RunPlanner::largest_batch(int64_t budget) const {
   const auto fits = [&](int64_t batch) { return plan(batch).at_peak.total <= budget; };
   const int64_t most = this->most();
-  if (most < 1 || !fits(1)) return 0;
-  int64_t low = 1, high = std::clamp<int64_t>(batch(), 1, most);
+  int64_t low = 0, high = std::clamp<int64_t>(batch(), 1, most);
   // Doubled from the batch of the settings until it is too large, or the largest there is.
   while (fits(high)) {
     low = high;
@@ -43,7 +55,7 @@ int64_t RunPlanner::largest_batch(int64_t budget) const {
     const int64_t middle = low + (high - low) / 2;
     (fits(middle) ? low : high) = middle;
   }
-  return low;
+  return best_beyond(low, std::min(most, low + std::max(kNext, low / 2)), fits);
 }
 
 RunOptions for_trace(RunOptions run) {
@@ -58,10 +70,10 @@ RunOptions for_trace(RunOptions run) {
   return run;
 }
 
-PlannedRun trace_run(const RunOptions& run, const std::function<void(MemoryWatch&)>& body) {
+PlannedRun trace_run(const RunOptions& run, const std::function<bool(MemoryWatch&)>& body) {
   const MemoryTrace trace;
   MemoryWatch watch(run.arguments, kCpu);
-  body(watch);
+  if (!body(watch)) throw Error("[plan] stopped by a signal");
   const Allocator& memory = allocator(kCpu);
   PlannedRun plan{
       memory.peak(), memory.at_peak(), memory.peak_reserved_bytes(), {}, watch.profiled()};

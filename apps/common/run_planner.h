@@ -35,15 +35,16 @@ class RunPlanner {
   // With batches of another size. Throws what the run would.
   virtual PlannedRun plan(int64_t batch) const = 0;
 
-  // The largest batch whose peak is within `budget` bytes; 0 where there is none. The peak is taken
-  // to grow with the batch.
+  // The largest batch whose peak is found to be within `budget` bytes; 0 where there is none. Peaks
+  // grow with the batch but for what is cut into chunks, so larger ones than the first that does
+  // not fit are tried: each of the next 16, and some up to half as large again.
   int64_t largest_batch(int64_t budget) const;
 };
 
 // Settings of the same run where it is traced: on the CPU, with no files to write and no limit.
 RunOptions for_trace(RunOptions run);
 
-// Traces body(watch).
-PlannedRun trace_run(const RunOptions& run, const std::function<void(MemoryWatch&)>& body);
+// Traces body(watch), which is false where a signal ended it; then throws Error.
+PlannedRun trace_run(const RunOptions& run, const std::function<bool(MemoryWatch&)>& body);
 
 }  // namespace sketchgrad::apps

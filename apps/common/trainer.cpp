@@ -105,16 +105,22 @@ bool Trainer::run() {
     return train(progress);
   } catch (...) {
     const bool updating = step_state_ == StepState::updating;
-    abandon_step();
-    if (!updating) save_before_error(progress);
+    const bool abandoned = abandon_step();
+    if (abandoned && !updating) save_before_error(progress);
     throw;
   }
 }
 
-void Trainer::abandon_step() {
-  optimizer_.clear_gradients();
-  if (step_state_ == StepState::begun) task_.restore_state();
-  step_state_ = StepState::finished;
+// False where not even that was possible; what ended the training is the error to tell.
+bool Trainer::abandon_step() noexcept {
+  try {
+    optimizer_.clear_gradients();
+    if (step_state_ == StepState::begun) task_.restore_state();
+    step_state_ = StepState::finished;
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 bool Trainer::train(Progress& progress) {

@@ -166,7 +166,7 @@ class Trainer {
   void show(Progress& progress) const;
   void save(const std::string& file) const;
   void save_latest();
-  void abandon_step();
+  bool abandon_step() noexcept;
   void save_before_error(Progress& progress);
   void mark(std::string_view stretch, int64_t step);
   int64_t epoch() const { return figures_.steps / task_.steps_per_epoch(); }

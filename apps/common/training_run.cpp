@@ -118,7 +118,7 @@ TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double lear
 
 void reset_peaks(Device device) {
   for (const Device used : {kCpu, device}) {
-    allocator(used).release_cached();
+    allocator(used).restart_cache();
     allocator(used).reset_peak();
   }
 }

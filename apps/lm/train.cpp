@@ -190,7 +190,8 @@ void print_summary(const json& report, Device device) {
 struct Run {
   std::chrono::steady_clock::time_point start;
   TrainSettings settings;
-  const Compute& compute;
+  Device device;
+  int threads = 0;
   const Texts& texts;
   const std::vector<int64_t>& counts;
   const CheckpointFolder* folder = nullptr;
@@ -200,7 +201,6 @@ struct Run {
 };
 
 TrainOutcome Run::operator()(MemoryWatch& watch) const {
-  const Device device = compute.device();
   const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
   const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
   const int64_t steps = total_steps(settings, train_batches);
@@ -238,7 +238,7 @@ TrainOutcome Run::operator()(MemoryWatch& watch) const {
 
   json report = to_json(settings);
   report["vocabulary"] = options.vocabulary;
-  report["threads"] = compute.threads();
+  report["threads"] = threads;
   report.update(
       training_report(trainer.figures(), task.steps_per_epoch(), "tokens", [](double loss) {
         return json{{"perplexity", perplexity(loss)}};
@@ -259,28 +259,23 @@ TrainSettings for_trace(TrainSettings settings) {
 // Traces of runs over texts that have been read.
 class TextPlanner final : public RunPlanner {
  public:
-  TextPlanner(TrainSettings settings, const Compute& compute, const Texts& texts,
-              const std::vector<int64_t>& counts)
-      : settings_(for_trace(std::move(settings))),
-        compute_(compute),
-        texts_(texts),
-        counts_(counts) {}
+  TextPlanner(TrainSettings settings, const Texts& texts, const std::vector<int64_t>& counts)
+      : settings_(for_trace(std::move(settings))), texts_(texts), counts_(counts) {}
 
   int64_t batch() const override { return settings_.batch; }
   int64_t most() const override { return texts_.train.ids.size() / 2; }
   PlannedRun plan(int64_t batch) const override {
-    Run run{std::chrono::steady_clock::now(), settings_, compute_, texts_, counts_};
+    Run run{std::chrono::steady_clock::now(), settings_, kCpu, 0, texts_, counts_};
     run.settings.batch = batch;
     const int64_t steps =
         total_steps(run.settings, ColumnBatches(texts_.train.ids, batch, run.settings.bptt));
     run.settings.steps = traced_steps(steps, batch * run.settings.bptt);
-    return trace_run(run.settings.run, [&](MemoryWatch& watch) { run(watch); });
+    return trace_run(run.settings.run, [&](MemoryWatch& watch) { return run(watch).finished; });
   }
   PlannedRun plan() const { return plan(batch()); }
 
  private:
   TrainSettings settings_;
-  const Compute& compute_;
   const Texts& texts_;
   const std::vector<int64_t>& counts_;
 };
@@ -299,7 +294,7 @@ class Planner final : public RunPlanner {
   PlannedRun plan(int64_t batch) const override { return planner().plan(batch); }
 
  private:
-  TextPlanner planner() const { return {settings_, compute_, texts_, counts_}; }
+  TextPlanner planner() const { return {settings_, texts_, counts_}; }
 
   TrainSettings settings_;
   Compute compute_;
@@ -310,31 +305,34 @@ class Planner final : public RunPlanner {
 // Settings with which the run may fit into so many bytes.
 std::string advice_of(const Run& run, int64_t available) {
   const auto planner = [&run](TrainSettings settings) {
-    return TextPlanner(std::move(settings), run.compute, run.texts, run.counts);
+    return TextPlanner(std::move(settings), run.texts, run.counts);
+  };
+  const auto with_batch = [=](const std::string& flags, TrainSettings settings) {
+    settings.batch = affordable_batch(planner(settings), available);
+    return Proposal{fmt::format("--batch {}{}", settings.batch, flags), planner(settings).plan()};
   };
   std::vector<Alternative> alternatives;
-  const auto add = [&](const std::string& flags, TrainSettings settings) {
-    alternatives.push_back(
-        {flags, [planner, settings = std::move(settings)] { return planner(settings).plan(); }});
-  };
-  const TextPlanner as_it_is = planner(run.settings);
+  TrainSettings smallest = run.settings;
+  std::string smallest_flags;
   for (const auto& [flags, optimizer] : smaller_memories(run.settings.optimizer)) {
     TrainSettings settings = run.settings;
     settings.optimizer = optimizer;
-    add(flags, settings);
+    alternatives.push_back([=, flags = flags] {
+      return Proposal{flags, planner(settings).plan()};
+    });
+    smallest = settings;
+    smallest_flags = " " + flags;
   }
-  TrainSettings other = run.settings;
-  const int64_t batch = as_it_is.largest_batch(available);
-  other.batch = batch > 0 ? batch : std::max<int64_t>(1, run.settings.batch / 2);
-  alternatives.insert(
-      alternatives.begin() + std::min<ptrdiff_t>(1, std::ssize(alternatives)),
-      {fmt::format("--batch {}", other.batch), [planner, other] { return planner(other).plan(); }});
+  // The first choice of memories costs less than another batch does.
+  alternatives.insert(alternatives.begin() + std::min<ptrdiff_t>(1, std::ssize(alternatives)),
+                      [=, &run] { return with_batch("", run.settings); });
   if (run.settings.model.softmax.softmax == "full") {
     TrainSettings sampled = run.settings;
     sampled.model.softmax.softmax = "sampled";
-    add("--softmax sampled", sampled);
+    alternatives.push_back([=] { return Proposal{"--softmax sampled", planner(sampled).plan()}; });
   }
-  return memory_advice(as_it_is.plan(), available, alternatives);
+  return memory_advice(planner(run.settings).plan(), available, alternatives,
+                       [=] { return with_batch(smallest_flags, smallest); });
 }
 
 }  // namespace
@@ -346,7 +344,8 @@ TrainOutcome train(TrainSettings settings) {
   check_files(settings.run);
   const Texts texts = read_texts(settings);
   const std::vector<int64_t> counts = word_counts(settings, texts.train);
-  Run run{start, std::move(settings), compute, texts, counts, folder ? &*folder : nullptr};
+  Run run{start,  std::move(settings),        compute.device(), compute.threads(), texts,
+          counts, folder ? &*folder : nullptr};
   choose_softmax(run.settings, counts, run.resuming() ? folder->latest() : "", compute.device());
   MemoryWatch watch(run.settings.run, compute.device());
   TrainOutcome outcome;
@@ -355,6 +354,7 @@ TrainOutcome train(TrainSettings settings) {
   } catch (const OutOfMemory& error) {
     const int64_t available = watch.available();
     watch.close();
+    say("out of memory; looking for settings that fit");
     throw_with_advice(error, [&] { return advice_of(run, available); });
   }
   if (!outcome.finished) return outcome;

@@ -124,7 +124,7 @@ std::vector<TableUse> table_uses(Classifier& model, const ClassifierOptions& opt
 struct Training {
   const TrainSettings& settings;
   const Data& data;
-  const Compute& compute;
+  Device device;
   int64_t rows;  // of a batch
   MemoryWatch& watch;
 
@@ -146,7 +146,6 @@ template <class Use>
 std::optional<json> Training::run(const ClassifierOptions& options, const RunOptions& files,
                                   const Use& use) const {
   const auto start = std::chrono::steady_clock::now();
-  const Device device = compute.device();
   const std::optional<CheckpointFolder> folder = open_folder(files);
   check_files(files);
   const bool resuming = files.resume && folder && folder->has_latest();
@@ -295,7 +294,7 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
   const std::string merged = joined_model(folder.string());
   merge(models, merged);
   say(fmt::format("{}: the joined model", merged));
-  TrainedClassifier trained(merged, training.data.train, training.compute.device());
+  TrainedClassifier trained(merged, training.data.train, training.device);
   const auto ranked = rank_test_set(trained.model, training);
   if (!ranked) return std::nullopt;
   json report = {{"trained", repetitions}};
@@ -309,10 +308,11 @@ std::optional<json> train_one_by_one(const Training& training, const ClassifierO
 }
 
 // What train_one_by_one takes, of the first repetition, and of the joined model without its file.
-void trace_one_by_one(const Training& training, const ClassifierOptions& options) {
+// False where it was stopped.
+bool trace_one_by_one(const Training& training, const ClassifierOptions& options) {
   ClassifierOptions one = options;
   one.repetitions.resize(1);
-  training.run(one, training.settings.run, [](Classifier&) { return true; });
+  if (!training.run(one, training.settings.run, [](Classifier&) { return true; })) return false;
   training.watch.begin("joined model");
   Classifier model(options);
   const std::vector<Parameter*> parameters = model.parameters();
@@ -320,18 +320,14 @@ void trace_one_by_one(const Training& training, const ClassifierOptions& options
       parameters.begin(), parameters.end(),
       [](const auto* a, const auto* b) { return a->value.numel() < b->value.numel(); });
   Tensor::empty((*largest)->value.shape(), {Category::parameter, "read parameter"});
-  rank_test_set(model, training);
+  return rank_test_set(model, training).has_value();
 }
 
 // Traces of runs over data that has been opened.
 class DataPlanner final : public RunPlanner {
  public:
-  DataPlanner(TrainSettings settings, ClassifierOptions options, const Data& data,
-              const Compute& compute)
-      : settings_(std::move(settings)),
-        options_(std::move(options)),
-        data_(data),
-        compute_(compute) {
+  DataPlanner(TrainSettings settings, ClassifierOptions options, const Data& data)
+      : settings_(std::move(settings)), options_(std::move(options)), data_(data) {
     settings_.run = for_trace(std::move(settings_.run));
     // A search costs what it costs in earnest, and one batch is like another.
     constexpr int64_t kRankedBatches = 2;
@@ -350,12 +346,9 @@ class DataPlanner final : public RunPlanner {
     settings.steps =
         traced_steps(settings.steps > 0 ? settings.steps : settings.epochs * epoch, rows);
     return trace_run(settings.run, [&](MemoryWatch& watch) {
-      const Training training{settings, data_, compute_, rows, watch};
-      if (settings.order == "together") {
-        train_together(training, options_);
-      } else {
-        trace_one_by_one(training, options_);
-      }
+      const Training training{settings, data_, kCpu, rows, watch};
+      return settings.order == "together" ? train_together(training, options_).has_value()
+                                          : trace_one_by_one(training, options_);
     });
   }
 
@@ -363,16 +356,63 @@ class DataPlanner final : public RunPlanner {
   TrainSettings settings_;
   ClassifierOptions options_;
   const Data& data_;
-  const Compute& compute_;
 };
+
+// Settings with which the run may fit into so many bytes.
+std::string advice_of(const Training& run, const ClassifierOptions& options, int64_t available) {
+  const auto planner = [&](TrainSettings settings) {
+    settings.batch = std::to_string(run.rows);
+    return DataPlanner(std::move(settings), options, run.data);
+  };
+  const auto with_batch = [=](const std::string& flags, const TrainSettings& settings) {
+    const DataPlanner with_settings = planner(settings);
+    const int64_t rows = affordable_batch(with_settings, available);
+    return Proposal{fmt::format("--batch {}{}", rows, flags), with_settings.plan(rows)};
+  };
+  std::vector<Alternative> alternatives;
+  const auto add = [&](const std::string& flags, const TrainSettings& settings) {
+    alternatives.push_back([=, &run] { return Proposal{flags, planner(settings).plan(run.rows)}; });
+  };
+  alternatives.push_back([=, &run] { return with_batch("", run.settings); });
+  if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1 &&
+      run.settings.order == "together") {
+    TrainSettings settings = run.settings;
+    settings.order = "one-by-one";
+    add("--train-order one-by-one", settings);
+  }
+  TrainSettings smallest = run.settings;
+  std::string smallest_flags;
+  for (const auto& [flags, optimizer] : smaller_memories(run.settings.optimizer)) {
+    smallest = run.settings;
+    smallest.optimizer = optimizer;
+    smallest_flags = " " + flags;
+    add(flags, smallest);
+  }
+  return memory_advice(planner(run.settings).plan(run.rows), available, alternatives,
+                       [=] { return with_batch(smallest_flags, smallest); });
+}
+
+int64_t choose_batch(const TrainSettings& settings, const ClassifierOptions& options,
+                     const Data& data) {
+  if (settings.batch != "auto") return rows_of_batch(settings);
+  const DataPlanner planner(settings, options, data);
+  const int64_t budget = parse_bytes("--memory-budget", settings.memory_budget);
+  const int64_t rows = planner.largest_batch(budget);
+  check(rows > 0,
+        "--memory-budget: {} is less than the {} bytes that a run with batches of a row takes",
+        budget, planner.plan(1).at_peak.total);
+  say(fmt::format("batch of {} rows", rows));
+  return rows;
+}
 
 class Planner final : public RunPlanner {
  public:
-  explicit Planner(const TrainSettings& settings)
+  explicit Planner(TrainSettings settings)
       : compute_(for_trace(settings.run).compute), data_(open_data(settings)) {
     ClassifierOptions options = model_options(settings, data_.train);
     check_settings(settings.evaluation, options, data_.test);
-    planner_.emplace(settings, std::move(options), data_, compute_);
+    settings.batch = std::to_string(choose_batch(settings, options, data_));
+    planner_.emplace(std::move(settings), std::move(options), data_);
   }
   int64_t batch() const override { return planner_->batch(); }
   int64_t most() const override { return planner_->most(); }
@@ -383,48 +423,6 @@ class Planner final : public RunPlanner {
   Data data_;
   std::optional<DataPlanner> planner_;
 };
-
-// Settings with which the run may fit into so many bytes.
-std::string advice_of(const Training& run, const ClassifierOptions& options, int64_t available) {
-  const auto planner = [&](TrainSettings settings) {
-    return DataPlanner(std::move(settings), options, run.data, run.compute);
-  };
-  std::vector<Alternative> alternatives;
-  const auto add = [&](const std::string& flags, const TrainSettings& settings, int64_t rows) {
-    alternatives.push_back(
-        {flags, [planner, settings, rows] { return planner(settings).plan(rows); }});
-  };
-  const DataPlanner as_it_is = planner(run.settings);
-  const int64_t largest = as_it_is.largest_batch(available);
-  const int64_t batch = largest > 0 ? largest : std::max<int64_t>(1, run.rows / 2);
-  add(fmt::format("--batch {}", batch), run.settings, batch);
-  if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1 &&
-      run.settings.order == "together") {
-    TrainSettings settings = run.settings;
-    settings.order = "one-by-one";
-    add("--train-order one-by-one", settings, run.rows);
-  }
-  for (const auto& [flags, optimizer] : smaller_memories(run.settings.optimizer)) {
-    TrainSettings settings = run.settings;
-    settings.optimizer = optimizer;
-    add(flags, settings, run.rows);
-  }
-  return memory_advice(as_it_is.plan(run.rows), available, alternatives);
-}
-
-int64_t choose_batch(const TrainSettings& settings, const ClassifierOptions& options,
-                     const Data& data, const Compute& compute) {
-  if (settings.batch != "auto") return rows_of_batch(settings);
-  const DataPlanner planner(settings, options, data, compute);
-  const int64_t budget = parse_bytes("--memory-budget", settings.memory_budget);
-  const int64_t rows = planner.largest_batch(budget);
-  check(rows > 0,
-        "--memory-budget: {} is less than the {} bytes that a run with batches of a row "
-        "takes",
-        budget, planner.plan(1).at_peak.total);
-  say(fmt::format("batch of {} rows", rows));
-  return rows;
-}
 
 }  // namespace
 
@@ -437,12 +435,12 @@ std::string plan(const TrainSettings& settings) {
   const Data data = open_data(settings);
   const ClassifierOptions options = model_options(settings, data.train);
   check_settings(settings.evaluation, options, data.test);
-  const int64_t rows = choose_batch(settings, options, data, compute);
+  const int64_t rows = choose_batch(settings, options, data);
   std::vector<PlannedWay> ways;
   const auto add = [&](const std::string& name, const char* order, const ClassifierOptions& of) {
     TrainSettings changed = settings;
     changed.order = order;
-    ways.push_back({name, DataPlanner(changed, of, data, compute).plan(rows)});
+    ways.push_back({name, DataPlanner(changed, of, data).plan(rows)});
   };
   if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1) {
     ClassifierOptions one = options;
@@ -465,9 +463,9 @@ TrainOutcome train(const TrainSettings& settings) {
                   options.classes, options.features, data.test.rows()));
   check_settings(settings.evaluation, options, data.test);
   check_folder(settings);
-  const int64_t rows = choose_batch(settings, options, data, compute);
+  const int64_t rows = choose_batch(settings, options, data);
   MemoryWatch watch(settings.run, compute.device());
-  const Training training{settings, data, compute, rows, watch};
+  const Training training{settings, data, compute.device(), rows, watch};
   std::optional<json> results;
   try {
     results = settings.order == "together" ? train_together(training, options)
@@ -475,6 +473,7 @@ TrainOutcome train(const TrainSettings& settings) {
   } catch (const OutOfMemory& error) {
     const int64_t available = watch.available();
     watch.close();
+    say("out of memory; looking for settings that fit");
     throw_with_advice(error, [&] { return advice_of(training, options, available); });
   }
   if (!results) return {};

@@ -77,6 +77,20 @@ TEST_CASE("lm train: the same bits with one and two threads") {
   }
 }
 
+TEST_CASE("lm train: out of memory on any device, settings are told that would take less") {
+  Fixture fixture;
+  fixture.settings.run.memory_limit = "10KB";
+  complete(fixture.settings);
+  CHECK_THROWS_WITH_AS(train(fixture.settings), doctest::Contains("--moment1 none --moment2 rank1"),
+                       OutOfMemory);
+  CHECK_THROWS_WITH_AS(train(fixture.settings), doctest::Contains("the limit is 9.77 KiB"),
+                       OutOfMemory);
+  CHECK(allocator(test::kTestDevice).current()[Category::parameter] == 0);
+  CHECK(allocator(test::kTestDevice).limit() == 0);
+  fixture.settings.run.memory_limit = "";
+  CHECK(train(fixture.settings).finished);
+}
+
 TEST_CASE("lm train: a resumed run goes on bit for bit") {
   Fixture fixture;
   for (const std::string name :

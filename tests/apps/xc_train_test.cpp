@@ -276,6 +276,20 @@ TEST_CASE("xc train: a budget for the optimizer's state is kept") {
   CHECK_THROWS_WITH_AS(complete(settings), doctest::Contains("--sketch-tables"), InvalidArgument);
 }
 
+TEST_CASE("xc train: out of memory on any device, settings are told that would take less") {
+  Fixture fixture;
+  fixture.settings.steps = 1;
+  fixture.settings.run.memory_limit = "10KB";
+  complete(fixture.settings);
+  CHECK_THROWS_WITH_AS(train(fixture.settings), doctest::Contains("the run would take"),
+                       OutOfMemory);
+  CHECK_THROWS_WITH_AS(train(fixture.settings), doctest::Contains("--moment1 none --moment2 rank1"),
+                       OutOfMemory);
+  CHECK(allocator(test::kTestDevice).current()[Category::parameter] == 0);
+  fixture.settings.run.memory_limit = "";
+  CHECK(train(fixture.settings).finished);
+}
+
 TEST_CASE("xc train: the same bits with one and two threads") {
   Fixture fixture;
   fixture.settings.steps = kOnCpu ? 10 : 4;

@@ -25,7 +25,7 @@ int run(const CheckOptions& options) {
   print_text(limits_text(checked));
   const bool all_hold = std::all_of(checked.begin(), checked.end(),
                                     [](const CheckedLimit& limit) { return limit.holds(); });
-  return all_hold ? 0 : apps::kExitFailure;
+  return all_hold ? 0 : kExitOver;
 }
 
 }  // namespace
@@ -33,14 +33,15 @@ int run(const CheckOptions& options) {
 Command add_check_command(CLI::App& program) {
   const auto options = std::make_shared<CheckOptions>();
   CLI::App& command = *program.add_subcommand(
-      "check", "whether a run kept to limits; the exit code is 1 where it did not");
+      "check", "whether a run kept to limits; the exit code is 3 where it did not");
   command.add_option("DIR", options->folder, "folder of the profile, as --memory-profile wrote it")
       ->required();
   command
       .add_option("--max", options->limits,
                   "NAME=BYTES, any number of times. NAME is total, reserved (with rounding and "
                   "cached blocks), a category (parameter, gradient, optimizer_state, activation, "
-                  "workspace, data, index) or layer:LAYER, each at its own peak over the run; "
+                  "workspace, data, index) or layer:LAYER, each at its own peak (of layers, in the "
+                  "first steps and in that with the run's peak); "
                   "BYTES a number with or without one of the units B, KB, MB, GB (of 1000), KiB, "
                   "MiB, GiB (of 1024)")
       ->required()

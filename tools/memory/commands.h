@@ -10,6 +10,9 @@
 
 namespace sketchgrad::memory {
 
+// Of commands that judge: a limit or a budget does not hold.
+inline constexpr int kExitOver = 3;
+
 // A subcommand of the program, and what it does once it is parsed, which gives the exit code.
 struct Command {
   CLI::App* parsed = nullptr;

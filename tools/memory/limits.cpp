@@ -12,30 +12,20 @@
 
 namespace sketchgrad::memory {
 
-namespace {
-
-void raise(int64_t& peak, int64_t bytes) { peak = std::max(peak, bytes); }
-
-}  // namespace
-
 std::map<std::string, int64_t> own_peaks(const MemoryRecord& record) {
-  std::map<std::string, int64_t> peaks = {{"total", 0}, {"reserved", record.peak_reserved}};
-  for (const MemoryStretch& stretch : record.stretches) {
-    raise(peaks["total"], stretch.at_peak.total);
-    for (const Category category : kCategories) {
-      raise(peaks[std::string(to_string(category))], stretch.at_peak[category]);
-    }
+  std::map<std::string, int64_t> peaks = {{"total", record.own_peaks.total},
+                                          {"reserved", record.peak_reserved}};
+  for (const Category category : kCategories) {
+    peaks[std::string(to_string(category))] = record.own_peaks[category];
   }
   const LayerNames layers(record);
   for (const RecordedStretch& stretch : record.recorded) {
     std::map<std::string, int64_t> now;
     std::map<int64_t, std::string> layer_of;  // of a live block
     const auto change = [&](const auto& entry, int64_t bytes) {
-      for (const std::string& name :
-           {std::string("total"), std::string(to_string(entry.category)), layer_of[entry.block]}) {
-        now[name] += bytes;
-        raise(peaks[name], now[name]);
-      }
+      const std::string& layer = layer_of[entry.block];
+      now[layer] += bytes;
+      peaks[layer] = std::max(peaks[layer], now[layer]);
     };
     const auto take = [&](const auto& entry, int64_t bytes) {
       layer_of[entry.block] =

@@ -11,8 +11,7 @@
 namespace sketchgrad::memory {
 
 // Bytes of "total", "reserved", each category ("workspace") and each layer ("layer:lstm") at its
-// own peak. Between recorded stretches categories are known at the peaks of the total alone, and
-// layers not at all.
+// own peak; of layers, that in the stretches that are recorded in full.
 std::map<std::string, int64_t> own_peaks(const MemoryRecord& record);
 
 struct Limit {

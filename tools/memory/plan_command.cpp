@@ -18,6 +18,7 @@
 #include "sketchgrad/apps/lm/train.h"
 #include "sketchgrad/apps/xc/train.h"
 #include "sketchgrad/framework/check.h"
+#include "sketchgrad/kernels/device.h"
 #include "sketchgrad/tools/memory/commands.h"
 
 namespace sketchgrad::memory {
@@ -41,32 +42,55 @@ struct Budget {
   std::string of;
 };
 
-// Of the system, and of the group of processes that this one is in.
-Budget machine_budget() {
-  const auto number_in = [](const char* path) {
+int64_t number_in(const std::string& path) {
+  int64_t number = 0;
+  std::ifstream(path) >> number;  // "max" leaves 0
+  return number;
+}
+
+// The number behind a name in a file of such lines.
+int64_t number_of(const std::string& path, const std::string& name) {
+  std::ifstream file(path);
+  for (std::string word; file >> word;) {
     int64_t number = 0;
-    std::ifstream(path) >> number;  // "max" leaves 0
-    return number;
-  };
-  Budget budget;
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string name; meminfo >> name;) {
-    if (name != "MemAvailable:") continue;
-    meminfo >> budget.bytes;
-    budget = {budget.bytes * 1024, "available on this machine"};
-    break;
+    if (word == name && file >> number) return number;
   }
-  const int64_t most = number_in("/sys/fs/cgroup/memory.max");
-  const int64_t left = most - number_in("/sys/fs/cgroup/memory.current");
-  if (most > 0 && left < budget.bytes) budget = {left, "left to this control group"};
+  return 0;
+}
+
+// What the system has left, and the control group that this process is in, which counts cached
+// files that it would drop.
+std::optional<Budget> host_budget() {
+  const std::string group = "/sys/fs/cgroup/memory.";
+  Budget budget = {number_of("/proc/meminfo", "MemAvailable:") * 1024, "available on this machine"};
+  if (const int64_t most = number_in(group + "max"); most > 0) {
+    const int64_t left =
+        most - number_in(group + "current") + number_of(group + "stat", "inactive_file");
+    if (left < budget.bytes) budget = {std::max<int64_t>(0, left), "left to this control group"};
+  }
+  if (budget.bytes == 0) return std::nullopt;
   return budget;
 }
 
-// `arguments`: of the program, "train" first. Null where they ask for help.
+// Nothing where there is no such device to ask.
+std::optional<Budget> budget_of(const std::string& device) {
+  if (device == "cpu") return host_budget();
+  try {
+    return Budget{kernels::cuda::device_memory().free, "free on the GPU"};
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+struct ParsedRun {
+  std::unique_ptr<RunPlanner> planner;  // null where they ask for help
+  std::string device;
+  std::string limit;  // --memory-limit
+};
+
+// `arguments`: of the program, "train" first.
 template <class Settings>
-std::unique_ptr<RunPlanner> parse_run(const std::string& program,
-                                      const std::vector<std::string>& arguments,
-                                      std::string& device) {
+ParsedRun parse_run(const std::string& program, const std::vector<std::string>& arguments) {
   check(!arguments.empty() && arguments[0] == "train", "only runs of \"{} train\" are planned",
         program);
   CLI::App app("", program);
@@ -81,23 +105,26 @@ std::unique_ptr<RunPlanner> parse_run(const std::string& program,
     apps::parse(app, all);
   } catch (const CLI::Success& success) {  // --help
     app.exit(success);
-    return nullptr;
+    return {};
   }
   settings.run.arguments = arguments;
   settings.run.arguments.insert(settings.run.arguments.begin(), program);
-  device = std::exchange(settings.run.compute.device, "cpu");
+  ParsedRun run;
+  run.device = std::exchange(settings.run.compute.device, "cpu");
+  run.limit = settings.run.memory_limit;
   settings.run.compute.precision = "fp32";
   if constexpr (requires { settings.plan; }) settings.plan = true;
   complete(settings);
-  return make_planner(settings);
+  run.planner = make_planner(settings);
+  return run;
 }
 
-std::unique_ptr<RunPlanner> planner_of(const std::vector<std::string>& run, std::string& device) {
+ParsedRun parse_run(const std::vector<std::string>& run) {
   const std::vector<std::string> arguments(run.begin() + 1, run.end());
   // A path to the program is as good as its name.
   const std::string program = run[0].substr(run[0].rfind('/') + 1);
-  if (program == "lm") return parse_run<apps::lm::TrainSettings>("lm", arguments, device);
-  if (program == "xc") return parse_run<apps::xc::TrainSettings>("xc", arguments, device);
+  if (program == "lm") return parse_run<apps::lm::TrainSettings>("lm", arguments);
+  if (program == "xc") return parse_run<apps::xc::TrainSettings>("xc", arguments);
   throw InvalidArgument(fmt::format(
       "runs of lm and xc are planned, not of \"{}\": memory plan -- lm train ...", run[0]));
 }
@@ -105,11 +132,11 @@ std::unique_ptr<RunPlanner> planner_of(const std::vector<std::string>& run, std:
 struct Plan {
   PlannedRun run;
   int64_t batch = 0;
-  Budget budget;
+  std::optional<Budget> budget;
   std::optional<int64_t> largest_batch;  // where it was looked for
   std::string device;
 
-  bool fits() const { return run.at_peak.total <= budget.bytes; }
+  bool fits() const { return !budget || run.at_peak.total <= budget->bytes; }
 };
 
 json to_json(const Plan& plan) {
@@ -123,8 +150,8 @@ json to_json(const Plan& plan) {
           {"at_peak_bytes", apps::to_json(plan.run.at_peak)},
           {"peak_reserved_bytes", plan.run.peak_reserved},
           {"peak_at", plan.run.moment},
-          {"budget_bytes", plan.budget.bytes},
-          {"fits", plan.fits()},
+          {"budget_bytes", plan.budget ? json(plan.budget->bytes) : json(nullptr)},
+          {"fits", plan.budget ? json(plan.fits()) : json(nullptr)},
           {"largest_batch", plan.largest_batch ? json(*plan.largest_batch) : json(nullptr)}};
 }
 
@@ -135,8 +162,9 @@ std::string to_text(const Plan& plan) {
                       run.moment, format_bytes(run.peak_reserved));
   text += fmt::format("traced           {} steps with batches of {}, validation and scores\n",
                       run.profile.steps, plan.batch);
-  text += fmt::format("{:<17}{} {}\n", plan.fits() ? "fits into" : "DOES NOT FIT",
-                      format_bytes(plan.budget.bytes), plan.budget.of);
+  text += plan.budget ? fmt::format("{:<17}{} {}\n", plan.fits() ? "fits into" : "DOES NOT FIT",
+                                    format_bytes(plan.budget->bytes), plan.budget->of)
+                      : std::string("budget           none is known here; --budget gives one\n");
   if (plan.largest_batch) {
     text += *plan.largest_batch > 0
                 ? fmt::format("largest batch    {}\n", *plan.largest_batch)
@@ -153,22 +181,29 @@ std::string to_text(const Plan& plan) {
 // `run`: the program and its arguments.
 int plan_run(const PlanOptions& options, const std::vector<std::string>& run) {
   check(!run.empty(), "the run to plan is missing: memory plan -- lm train ...");
+  const ParsedRun parsed = parse_run(run);
+  if (parsed.planner == nullptr) return 0;
   Plan plan;
-  const auto planner = planner_of(run, plan.device);
-  if (planner == nullptr) return 0;
-  plan.budget = options.budget.empty()
-                    ? machine_budget()
-                    : Budget{apps::parse_bytes("--budget", options.budget), "given"};
-  plan.batch = options.batch > 0 ? options.batch : planner->batch();
-  plan.run = planner->plan(plan.batch);
-  if (options.largest_batch) plan.largest_batch = planner->largest_batch(plan.budget.bytes);
+  plan.device = parsed.device;
+  if (!options.budget.empty()) {
+    plan.budget = {apps::parse_bytes("--budget", options.budget), "given"};
+  } else if (!parsed.limit.empty()) {
+    plan.budget = {apps::parse_bytes("--memory-limit", parsed.limit), "as the run is limited to"};
+  } else {
+    plan.budget = budget_of(parsed.device);
+  }
+  plan.batch = options.batch > 0 ? options.batch : parsed.planner->batch();
+  plan.run = parsed.planner->plan(plan.batch);
+  if (options.largest_batch && plan.budget) {
+    plan.largest_batch = parsed.planner->largest_batch(plan.budget->bytes);
+  }
   if (!options.profile.empty()) apps::write_memory_profile(options.profile, plan.run.profile);
   if (options.json) {
     print_json(to_json(plan));
   } else {
     print_text(to_text(plan));
   }
-  return plan.fits() ? 0 : apps::kExitFailure;
+  return plan.fits() ? 0 : kExitOver;
 }
 
 }  // namespace
@@ -178,10 +213,13 @@ Command add_plan_command(CLI::App& program, const std::vector<std::string>& run)
   CLI::App& command = *program.add_subcommand(
       "plan",
       "the peak of a run before it is begun: its steps are traced with its own data, without "
-      "arithmetic and without a device. Exits with 1 where it does not fit");
+      "arithmetic and without a device. The exit code is 3 where it does not fit");
   command.footer("The run stands behind --: memory plan [OPTIONS] -- lm train ...\nand so for xc.");
-  command.add_option("--budget", options->budget,
-                     "bytes that there are, as 500MB or 2GiB [what this machine has available]");
+  command
+      .add_option("--budget", options->budget,
+                  "bytes that there are, as 500MB or 2GiB [the run's --memory-limit, or what this "
+                  "machine, or for --device cuda its GPU, has left]")
+      ->check(apps::check_bytes);
   command.add_option("--batch", options->batch, "another batch than the run's")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   command

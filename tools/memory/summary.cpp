@@ -109,13 +109,6 @@ std::vector<Temporaries> temporaries_of(const MemoryRecord& record) {
   return result;
 }
 
-int64_t reserved_at_end(const MemoryRecord& record) {
-  for (auto stretch = record.recorded.rbegin(); stretch != record.recorded.rend(); ++stretch) {
-    if (!stretch->events.empty()) return stretch->events.back().reserved;
-  }
-  return record.peak_reserved;
-}
-
 }  // namespace
 
 Summary summarize(const apps::ProfiledRun& run) {
@@ -131,7 +124,7 @@ Summary summarize(const apps::ProfiledRun& run) {
   summary.temporaries = temporaries_of(record);
   summary.peak_reserved = record.peak_reserved;
   if (const auto& device = summary.device_memory = run.device_memory) {
-    summary.context = device->total - device->free - reserved_at_end(record);
+    summary.context = std::max<int64_t>(0, device->total - device->free - run.reserved);
   }
   for (const apps::ProfiledState& entry : run.state) summary.state += entry.bytes;
   summary.dense_state = run.dense_state_bytes;
