@@ -1,6 +1,6 @@
-#include "sketchgrad/kernels/ranges.h"
-
 #include <nvtx3/nvToolsExt.h>
+
+#include "sketchgrad/kernels/ranges.h"
 
 namespace sketchgrad::kernels::cuda {
 

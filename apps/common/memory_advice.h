@@ -29,8 +29,8 @@ std::vector<std::pair<std::string, OptimizerOptions>> smaller_memories(
 int64_t affordable_batch(const RunPlanner& planner, int64_t available);
 
 // Of the first three alternatives that keep to `available` bytes: a line each, with the bytes that
-// it saves beside the run as it is. Where none does, the last resort is tried as well, and lines are
-// of the three that take least.
+// it saves beside the run as it is. Where none does, the last resort is tried as well, and lines
+// are of the three that take least.
 std::string memory_advice(const PlannedRun& as_it_is, int64_t available,
                           const std::vector<Alternative>& alternatives,
                           const Alternative& last_resort = nullptr);

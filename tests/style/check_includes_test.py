@@ -46,6 +46,13 @@ class CheckIncludes(unittest.TestCase):
         self.assertEqual(["apps/lm/a.cpp:1: sketchgrad/apps/xc/b.h: apps/lm must not include apps/xc"],
                          found)
 
+    def test_keeps_tools_apart_but_not_from_apps(self):
+        found = self.problems({"tools/memory/a.cpp": '#include "sketchgrad/tools/bench/b.h"\n'
+                                                     '#include "sketchgrad/apps/lm/c.h"\n',
+                               "tools/bench/b.h": "", "apps/lm/c.h": ""})
+        self.assertEqual(["tools/memory/a.cpp:1: sketchgrad/tools/bench/b.h: "
+                          "tools/memory must not include tools/bench"], found)
+
     def test_wants_one_spelling(self):
         for include in ('"b.h"', '"kernels/b.h"', "<sketchgrad/kernels/b.h>"):
             self.assertEqual(1, len(self.problems({"kernels/a.cpp": f"#include {include}\n",
