@@ -37,6 +37,7 @@ std::vector<Group> optimizer_groups();
 std::vector<Group> softmax_groups();
 std::vector<Group> mach_groups();
 std::vector<Group> step_groups();
+std::vector<Group> memory_groups();
 
 // Measures the cases, interleaved, and adds a line each.
 void run_cases(const std::vector<Case>& cases, const Options&, Report&);

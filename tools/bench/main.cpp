@@ -31,7 +31,8 @@ struct CommandLine {
 
 std::vector<Group> all_groups() {
   std::vector<Group> groups = kernel_groups();
-  for (const auto& more : {optimizer_groups(), softmax_groups(), mach_groups(), step_groups()}) {
+  for (const auto& more :
+       {optimizer_groups(), softmax_groups(), mach_groups(), step_groups(), memory_groups()}) {
     groups.insert(groups.end(), more.begin(), more.end());
   }
   return groups;
