@@ -13,34 +13,11 @@
 #include "sketchgrad/apps/common/memory_profile_file.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/run_planner.h"
-#include "sketchgrad/apps/lm/train.h"
 #include "sketchgrad/framework/memory_trace.h"
-#include "sketchgrad/tests/apps/support.h"
+#include "sketchgrad/tests/apps/lm_testing.h"
 
 namespace sketchgrad::apps::lm {
 namespace {
-
-struct Fixture {
-  TemporaryFolder folder;
-  TrainSettings settings;
-
-  Fixture() {
-    settings.train = {folder.file("train", generated_text(900, 1500, 1))};
-    settings.valid = folder.file("valid", generated_text(60, 1500, 2));
-    settings.test = folder.file("test", generated_text(60, 1500, 3));
-    settings.cache = folder / "cache";
-    settings.model.embedding_dim = 72;
-    settings.model.hidden = 24;
-    settings.bptt = 12;
-    settings.batch = 16;
-    settings.steps = 14;
-    settings.run.compute.threads = 1;
-  }
-};
-
-void use_sketches(TrainSettings& settings) {
-  settings.optimizer.moment1 = settings.optimizer.moment2 = "sketch:0.3";
-}
 
 struct Case {
   const char* name;
@@ -51,8 +28,7 @@ const std::vector<Case> kCases = {
     {"dense", [](TrainSettings&) {}},
     {"tied", [](TrainSettings& s) { s.model.tie = true, s.model.hidden = 72; }},
     {"projection", [](TrainSettings& s) { s.model.projection = 9; }},
-    {"sketches",
-     [](TrainSettings& s) { s.optimizer.moment1 = s.optimizer.moment2 = "sketch:0.3"; }},
+    {"sketches", use_sketches},
     {"deep sketches",
      [](TrainSettings& s) {
        s.optimizer.moment1 = "sketch:0.3,depth=3";
@@ -98,7 +74,7 @@ const std::vector<Case> kCases = {
 TEST_CASE("lm plan: the run's own bytes, of each category, whatever the model and the memories") {
   for (const Case& one : kCases) {
     CAPTURE(std::string(one.name));
-    Fixture fixture;
+    SmallRun fixture;
     one.change(fixture.settings);
     complete(fixture.settings);
     const auto planner = make_planner(fixture.settings);
@@ -113,7 +89,7 @@ TEST_CASE("lm plan: the run's own bytes, of each category, whatever the model an
 }
 
 TEST_CASE("lm plan: of every bundled configuration, in small") {
-  const Fixture fixture;
+  const SmallRun fixture;
   int configs = 0;
   for (const auto& entry :
        std::filesystem::directory_iterator(SKETCHGRAD_SOURCE_DIR "/apps/lm/configs")) {
@@ -148,7 +124,7 @@ TEST_CASE("lm plan: of every bundled configuration, in small") {
 }
 
 TEST_CASE("lm plan: checkpoints take nothing at the peak") {
-  Fixture fixture;
+  SmallRun fixture;
   complete(fixture.settings);
   const PlannedRun plan = make_planner(fixture.settings)->plan(fixture.settings.batch);
   fixture.settings.run.checkpoint = fixture.folder / "checkpoint";
@@ -157,7 +133,7 @@ TEST_CASE("lm plan: checkpoints take nothing at the peak") {
 }
 
 TEST_CASE("lm plan: with telemetry") {
-  Fixture fixture;
+  SmallRun fixture;
   fixture.settings.optimizer.moment1 = "sketch:0.3";
   fixture.settings.run.telemetry_rows = 20;
   complete(fixture.settings);
@@ -166,7 +142,7 @@ TEST_CASE("lm plan: with telemetry") {
 }
 
 TEST_CASE("lm plan: hybrid memories claim rows by numbers that a trace lacks, and still fit") {
-  Fixture fixture;
+  SmallRun fixture;
   fixture.settings.optimizer.moment1 = fixture.settings.optimizer.moment2 = "hybrid:0.3";
   complete(fixture.settings);
   const PlannedRun plan = make_planner(fixture.settings)->plan(fixture.settings.batch);
@@ -176,7 +152,7 @@ TEST_CASE("lm plan: hybrid memories claim rows by numbers that a trace lacks, an
 }
 
 TEST_CASE("lm plan: of an lsh softmax, what the most classes take that it may find") {
-  Fixture fixture;
+  SmallRun fixture;
   fixture.settings.model.softmax.softmax = "lsh";
   fixture.settings.model.softmax.samples = 80;
   fixture.settings.model.softmax.lsh_bits = 5;
@@ -190,7 +166,7 @@ TEST_CASE("lm plan: of an lsh softmax, what the most classes take that it may fi
 }
 
 TEST_CASE("lm plan: a trace before it changes nothing of a run") {
-  Fixture fixture;
+  SmallRun fixture;
   use_sketches(fixture.settings);
   complete(fixture.settings);
   const auto figures = [&] {
@@ -205,7 +181,7 @@ TEST_CASE("lm plan: a trace before it changes nothing of a run") {
 }
 
 TEST_CASE("lm plan: a model larger than any machine") {
-  Fixture fixture;
+  SmallRun fixture;
   fixture.settings.model.embedding_dim = 1 << 24;
   fixture.settings.model.hidden = 1 << 12;
   complete(fixture.settings);
@@ -215,7 +191,7 @@ TEST_CASE("lm plan: a model larger than any machine") {
 }
 
 TEST_CASE("lm plan: the largest batch within a budget, and none") {
-  Fixture fixture;
+  SmallRun fixture;
   complete(fixture.settings);
   const auto planner = make_planner(fixture.settings);
   const int64_t at16 = planner->plan(16).at_peak.total, at17 = planner->plan(17).at_peak.total;
@@ -228,7 +204,7 @@ TEST_CASE("lm plan: the largest batch within a budget, and none") {
 }
 
 TEST_CASE("lm train: out of memory, with settings that fit") {
-  Fixture fixture;
+  SmallRun fixture;
   complete(fixture.settings);
   const auto planner = make_planner(fixture.settings);
   const int64_t peak = planner->plan(16).at_peak.total;

@@ -10,36 +10,12 @@
 #include "sketchgrad/apps/lm/evaluate.h"
 #include "sketchgrad/apps/lm/generate.h"
 #include "sketchgrad/apps/lm/task.h"
-#include "sketchgrad/apps/lm/train.h"
-#include "sketchgrad/tests/apps/support.h"
-#include "sketchgrad/tests/support/test_device.h"
+#include "sketchgrad/tests/apps/lm_testing.h"
 
 namespace sketchgrad::apps::lm {
 namespace {
 
-// Generated texts in a folder, and settings of a model that is small and yet large enough for the
-// kernels to split their work.
-struct Fixture {
-  TemporaryFolder folder;
-  TrainSettings settings;
-
-  Fixture() {
-    // An emulated GPU is slow.
-    const uint32_t words = test::kTestDevice == kCpu ? 1500 : 200;
-    settings.train = {folder.file("train", generated_text(900, words, 1))};
-    settings.valid = folder.file("valid", generated_text(60, words, 2));
-    settings.test = folder.file("test", generated_text(60, words, 3));
-    settings.cache = folder / "cache";
-    settings.model.embedding_dim = 72;
-    settings.model.hidden = 24;
-    settings.bptt = 12;
-    settings.batch = 16;
-    settings.steps = 14;
-    settings.run.log_every = 3;
-    settings.run.compute.threads = 1;
-    settings.run.compute.device = to_string(test::kTestDevice);
-  }
-
+struct Fixture : SmallRun {
   // The last checkpoint of a run with these settings.
   StateDict trained(TrainSettings changed, const std::string& name) {
     changed.run.checkpoint = folder / name;
@@ -48,11 +24,6 @@ struct Fixture {
     return load_safetensors(CheckpointFolder(changed.run.checkpoint).latest());
   }
 };
-
-void use_sketches(TrainSettings& settings) {
-  settings.optimizer.moment1 = "sketch:0.3";
-  settings.optimizer.moment2 = "sketch:0.3";
-}
 
 TEST_CASE("lm train: the same bits with one and two threads") {
   Fixture fixture;
