@@ -53,14 +53,9 @@ std::vector<std::pair<std::string, OptimizerOptions>> smaller_memories(
   return result;
 }
 
-int64_t affordable_batch(const RunPlanner& planner, int64_t available) {
-  const int64_t batch = planner.largest_batch(available);
-  return batch > 0 ? batch : std::max<int64_t>(1, planner.batch() / 2);
-}
-
-std::string memory_advice(const PlannedRun& as_it_is, int64_t available,
-                          const std::vector<Alternative>& alternatives,
-                          const Alternative& last_resort) {
+std::string compare_alternatives(const PlannedRun& as_it_is, int64_t available,
+                                 const std::vector<Alternative>& alternatives,
+                                 const Alternative& last_resort) {
   const int64_t peak = as_it_is.at_peak.total;
   std::vector<Planned> fitting, others;
   const auto consider = [&](const Alternative& alternative) {
@@ -93,6 +88,39 @@ std::string memory_advice(const PlannedRun& as_it_is, int64_t available,
   }
   text.pop_back();  // errors end without an end of line
   return text;
+}
+
+std::string memory_advice(const AdvisedRun& run, int64_t available) {
+  const auto with_memories = [&](const std::string& flags, const OptimizerOptions& optimizer) {
+    return [&run, flags, optimizer] {
+      const auto planner = run.planner(optimizer);
+      return Proposal{flags, planner->plan(planner->batch())};
+    };
+  };
+  // The largest batch that fits, or half of the run's where none does.
+  const auto with_batch = [&](const std::string& flags, const OptimizerOptions& optimizer) {
+    return [&run, available, flags, optimizer] {
+      const auto planner = run.planner(optimizer);
+      const int64_t largest = planner->largest_batch(available);
+      const int64_t batch = largest > 0 ? largest : std::max<int64_t>(1, planner->batch() / 2);
+      return Proposal{fmt::format("--batch {}{}", batch, flags), planner->plan(batch)};
+    };
+  };
+  std::vector<Alternative> alternatives;
+  const auto memories = smaller_memories(run.optimizer);
+  for (const auto& [flags, optimizer] : memories) {
+    alternatives.push_back(with_memories(flags, optimizer));
+  }
+  // The first choice of memories costs less than another batch does.
+  const auto behind_first = alternatives.begin() + std::min<ptrdiff_t>(1, std::ssize(alternatives));
+  std::vector<Alternative> others = {with_batch("", run.optimizer)};
+  others.insert(others.end(), run.others.begin(), run.others.end());
+  alternatives.insert(behind_first, others.begin(), others.end());
+  const auto planner = run.planner(run.optimizer);
+  return compare_alternatives(
+      planner->plan(planner->batch()), available, alternatives,
+      memories.empty() ? Alternative()
+                       : with_batch(" " + memories.back().first, memories.back().second));
 }
 
 void throw_with_advice(const OutOfMemory& error, const std::function<std::string()>& make) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,20 +21,28 @@ struct Proposal {
 // Makes one when it comes to that.
 using Alternative = std::function<Proposal()>;
 
+// What advice is made of: the run as it is, and how to plan it otherwise.
+struct AdvisedRun {
+  OptimizerOptions optimizer;  // completed
+  std::function<std::unique_ptr<RunPlanner>(const OptimizerOptions&)> planner;
+  std::vector<Alternative> others;  // settings that only this program has
+};
+
+// Settings with which the run may fit into `available` bytes, as lines for people: other memories,
+// another batch, what the program adds, and where none of these is enough, several together.
+std::string memory_advice(const AdvisedRun& run, int64_t available);
+
 // Memories of fewer bytes for the optimizer's state, in the order in which training suffers least:
 // flags, and completed options with them. None where a budget chooses memories already.
 std::vector<std::pair<std::string, OptimizerOptions>> smaller_memories(
     const OptimizerOptions& options);
 
-// The largest batch that fits, or half of the planner's where none does.
-int64_t affordable_batch(const RunPlanner& planner, int64_t available);
-
 // Of the first three alternatives that keep to `available` bytes: a line each, with the bytes that
 // it saves beside the run as it is. Where none does, the last resort is tried as well, and lines
 // are of the three that take least.
-std::string memory_advice(const PlannedRun& as_it_is, int64_t available,
-                          const std::vector<Alternative>& alternatives,
-                          const Alternative& last_resort = nullptr);
+std::string compare_alternatives(const PlannedRun& as_it_is, int64_t available,
+                                 const std::vector<Alternative>& alternatives,
+                                 const Alternative& last_resort = nullptr);
 
 // Throws the error again, with the advice that `make` gives, and without where even that fails.
 [[noreturn]] void throw_with_advice(const OutOfMemory& error,

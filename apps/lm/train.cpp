@@ -272,7 +272,6 @@ class TextPlanner final : public RunPlanner {
     run.settings.steps = traced_steps(steps, batch * run.settings.bptt);
     return trace_run(run.settings.run, [&](MemoryWatch& watch) { return run(watch).finished; });
   }
-  PlannedRun plan() const { return plan(batch()); }
 
  private:
   TrainSettings settings_;
@@ -302,37 +301,26 @@ class Planner final : public RunPlanner {
   std::vector<int64_t> counts_;
 };
 
-// Settings with which the run may fit into so many bytes.
 std::string advice_of(const Run& run, int64_t available) {
-  const auto planner = [&run](TrainSettings settings) {
-    return TextPlanner(std::move(settings), run.texts, run.counts);
+  const auto planner = [&run](const TrainSettings& settings) {
+    return std::make_unique<TextPlanner>(settings, run.texts, run.counts);
   };
-  const auto with_batch = [=](const std::string& flags, TrainSettings settings) {
-    settings.batch = affordable_batch(planner(settings), available);
-    return Proposal{fmt::format("--batch {}{}", settings.batch, flags), planner(settings).plan()};
-  };
-  std::vector<Alternative> alternatives;
-  TrainSettings smallest = run.settings;
-  std::string smallest_flags;
-  for (const auto& [flags, optimizer] : smaller_memories(run.settings.optimizer)) {
-    TrainSettings settings = run.settings;
-    settings.optimizer = optimizer;
-    alternatives.push_back([=, flags = flags] {
-      return Proposal{flags, planner(settings).plan()};
-    });
-    smallest = settings;
-    smallest_flags = " " + flags;
-  }
-  // The first choice of memories costs less than another batch does.
-  alternatives.insert(alternatives.begin() + std::min<ptrdiff_t>(1, std::ssize(alternatives)),
-                      [=, &run] { return with_batch("", run.settings); });
+  AdvisedRun advised = {.optimizer = run.settings.optimizer,
+                        .planner =
+                            [&](const OptimizerOptions& optimizer) {
+                              TrainSettings settings = run.settings;
+                              settings.optimizer = optimizer;
+                              return planner(settings);
+                            },
+                        .others = {}};
   if (run.settings.model.softmax.softmax == "full") {
-    TrainSettings sampled = run.settings;
-    sampled.model.softmax.softmax = "sampled";
-    alternatives.push_back([=] { return Proposal{"--softmax sampled", planner(sampled).plan()}; });
+    advised.others.push_back([&] {
+      TrainSettings settings = run.settings;
+      settings.model.softmax.softmax = "sampled";
+      return Proposal{"--softmax sampled", planner(settings)->plan(settings.batch)};
+    });
   }
-  return memory_advice(planner(run.settings).plan(), available, alternatives,
-                       [=] { return with_batch(smallest_flags, smallest); });
+  return memory_advice(advised, available);
 }
 
 }  // namespace

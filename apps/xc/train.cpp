@@ -358,38 +358,28 @@ class DataPlanner final : public RunPlanner {
   const Data& data_;
 };
 
-// Settings with which the run may fit into so many bytes.
 std::string advice_of(const Training& run, const ClassifierOptions& options, int64_t available) {
   const auto planner = [&](TrainSettings settings) {
     settings.batch = std::to_string(run.rows);
-    return DataPlanner(std::move(settings), options, run.data);
+    return std::make_unique<DataPlanner>(std::move(settings), options, run.data);
   };
-  const auto with_batch = [=](const std::string& flags, const TrainSettings& settings) {
-    const DataPlanner with_settings = planner(settings);
-    const int64_t rows = affordable_batch(with_settings, available);
-    return Proposal{fmt::format("--batch {}{}", rows, flags), with_settings.plan(rows)};
-  };
-  std::vector<Alternative> alternatives;
-  const auto add = [&](const std::string& flags, const TrainSettings& settings) {
-    alternatives.push_back([=, &run] { return Proposal{flags, planner(settings).plan(run.rows)}; });
-  };
-  alternatives.push_back([=, &run] { return with_batch("", run.settings); });
+  AdvisedRun advised = {.optimizer = run.settings.optimizer,
+                        .planner =
+                            [&](const OptimizerOptions& optimizer) {
+                              TrainSettings settings = run.settings;
+                              settings.optimizer = optimizer;
+                              return planner(std::move(settings));
+                            },
+                        .others = {}};
   if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1 &&
       run.settings.order == "together") {
-    TrainSettings settings = run.settings;
-    settings.order = "one-by-one";
-    add("--train-order one-by-one", settings);
+    advised.others.push_back([&] {
+      TrainSettings settings = run.settings;
+      settings.order = "one-by-one";
+      return Proposal{"--train-order one-by-one", planner(std::move(settings))->plan(run.rows)};
+    });
   }
-  TrainSettings smallest = run.settings;
-  std::string smallest_flags;
-  for (const auto& [flags, optimizer] : smaller_memories(run.settings.optimizer)) {
-    smallest = run.settings;
-    smallest.optimizer = optimizer;
-    smallest_flags = " " + flags;
-    add(flags, smallest);
-  }
-  return memory_advice(planner(run.settings).plan(run.rows), available, alternatives,
-                       [=] { return with_batch(smallest_flags, smallest); });
+  return memory_advice(advised, available);
 }
 
 int64_t choose_batch(const TrainSettings& settings, const ClassifierOptions& options,

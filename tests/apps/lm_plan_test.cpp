@@ -263,19 +263,21 @@ TEST_CASE("memory advice: only what the rule has, and only what takes less") {
   const auto proposal = [&](const std::string& flags, int64_t bytes) -> Alternative {
     return [=] { return Proposal{flags, run_of(bytes)}; };
   };
-  CHECK(memory_advice(run_of(100), 50, {proposal("--a", 100)}) ==
+  CHECK(compare_alternatives(run_of(100), 50, {proposal("--a", 100)}) ==
         "the run would take 100 B at its peak (step 1); no setting that is known takes less");
   const Alternative impossible = []() -> Proposal { throw InvalidArgument("no"); };
-  const std::string advice = memory_advice(
+  const std::string advice = compare_alternatives(
       run_of(100), 50, {impossible, proposal("--a", 60), proposal("--b", 50), proposal("--c", 10)},
       proposal("--d", 5));
   CHECK(advice.find("fits with any of these") != std::string::npos);
   CHECK(advice.find("--a") == std::string::npos);
   CHECK(advice.find("--b") < advice.find("--c"));
   CHECK(advice.find("--d") == std::string::npos);
-  const std::string last = memory_advice(run_of(100), 9, {proposal("--a", 60)}, proposal("--d", 5));
+  const std::string last =
+      compare_alternatives(run_of(100), 9, {proposal("--a", 60)}, proposal("--d", 5));
   CHECK(last.find("fits with any of these:\n  --d") != std::string::npos);
-  const std::string none = memory_advice(run_of(100), 1, {proposal("--a", 60)}, proposal("--d", 5));
+  const std::string none =
+      compare_alternatives(run_of(100), 1, {proposal("--a", 60)}, proposal("--d", 5));
   CHECK(none.find("none of these is enough:\n  --d") != std::string::npos);
 }
 
