@@ -56,10 +56,10 @@ std::string format_bytes(int64_t bytes) {
   return fmt::format("{:.2f} {}", value, kUnits[unit]);
 }
 
-MemoryScope::MemoryScope(std::string name) : path_(std::move(name)), parent_(innermost_scope) {
-  const std::string name_alone = path_;
-  if (parent_ != nullptr) path_ = parent_->path_ + "/" + path_;
-  kernels::cuda::push_range(name_alone.c_str());
+MemoryScope::MemoryScope(const std::string& name)
+    : path_(innermost_scope != nullptr ? innermost_scope->path_ + "/" + name : name),
+      parent_(innermost_scope) {
+  kernels::cuda::push_range(name.c_str());
   innermost_scope = this;
 }
 
@@ -210,10 +210,8 @@ void Allocator::State::cache(void* pointer, int64_t size) {
 }
 
 void Allocator::State::count(int64_t change, Category category) {
-  const auto index = static_cast<size_t>(category);
-  current.bytes[index] += change;
-  current.total += change;
-  peak.bytes[index] = std::max(peak.bytes[index], current.bytes[index]);
+  current.add(category, change);
+  peak[category] = std::max(peak[category], current[category]);
   if (current.total > peak.total) {
     peak.total = current.total;
     at_peak = current;
@@ -249,8 +247,7 @@ std::string Allocator::State::report() const {
                   format_bytes(peak.total), format_bytes(reserved), format_bytes(peak_reserved));
   if (const auto device = upstream->device_memory()) text += device_line(*device, reserved);
   text += fmt::format("  {:<16}{:>12}{:>12}{:>12}\n", "", "now", "own peak", "at peak");
-  for (int i = 0; i < kCategoryCount; ++i) {
-    const auto category = static_cast<Category>(i);
+  for (const Category category : kCategories) {
     text += fmt::format("  {:<16}{:>12}{:>12}{:>12}\n", to_string(category),
                         format_bytes(current[category]), format_bytes(peak[category]),
                         format_bytes(at_peak[category]));

@@ -28,7 +28,11 @@ enum class Category : uint8_t {
   data,
   index,
 };
-inline constexpr int kCategoryCount = 7;
+inline constexpr std::array kCategories = {
+    Category::parameter, Category::gradient, Category::optimizer_state, Category::activation,
+    Category::workspace, Category::data,     Category::index,
+};
+inline constexpr int kCategoryCount = static_cast<int>(kCategories.size());
 // "parameter", "gradient", ...
 std::string_view to_string(Category);
 
@@ -36,6 +40,11 @@ struct MemoryFigures {
   std::array<int64_t, kCategoryCount> bytes{};  // by category
   int64_t total = 0;
   int64_t operator[](Category category) const { return bytes[static_cast<size_t>(category)]; }
+  int64_t& operator[](Category category) { return bytes[static_cast<size_t>(category)]; }
+  void add(Category category, int64_t change) {
+    (*this)[category] += change;
+    total += change;
+  }
 };
 
 // One allocation or release. Texts live as long as the call that tells of them.
@@ -70,7 +79,7 @@ struct LiveBlock {
 // lives, and in builds with CUDA for the vendor's profilers (kernels/ranges.h).
 class MemoryScope {
  public:
-  explicit MemoryScope(std::string name);
+  explicit MemoryScope(const std::string& name);
   ~MemoryScope();
   MemoryScope(const MemoryScope&) = delete;
   MemoryScope& operator=(const MemoryScope&) = delete;

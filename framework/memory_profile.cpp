@@ -8,15 +8,6 @@
 
 namespace sketchgrad {
 
-namespace {
-
-void change(MemoryFigures& figures, Category category, int64_t bytes) {
-  figures.bytes[static_cast<size_t>(category)] += bytes;
-  figures.total += bytes;
-}
-
-}  // namespace
-
 size_t events_to_peak(const RecordedStretch& stretch) {
   int64_t total = 0;
   for (const RecordedBlock& block : stretch.live) total += block.bytes;
@@ -107,9 +98,8 @@ void MemoryProfile::change_live(const MemoryEvent& event, int32_t name, int32_t 
   } else {
     live_.erase(event.block);
   }
-  change(current_, event.category, event.change);
-  const auto category = static_cast<size_t>(event.category);
-  own_peaks_.bytes[category] = std::max(own_peaks_.bytes[category], current_.bytes[category]);
+  current_.add(event.category, event.change);
+  own_peaks_[event.category] = std::max(own_peaks_[event.category], current_[event.category]);
   own_peaks_.total = std::max(own_peaks_.total, current_.total);
   peak_reserved_ = std::max(peak_reserved_, event.reserved);
 }

@@ -68,6 +68,8 @@ struct MemoryRecord {
   int64_t events = 0;                      // of the whole run
   int64_t peak_reserved = 0;
   MemoryFigures own_peaks;  // of each category at its own time; the total's
+
+  const std::string& text(int32_t number) const { return texts.at(static_cast<size_t>(number)); }
 };
 
 // How many events of the stretch there are up to its peak; 0 where it is at its begin.

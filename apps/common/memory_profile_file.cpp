@@ -32,9 +32,7 @@ json to_json(const MemoryStretch& stretch) {
 
 MemoryFigures figures_from(const json& in) {
   MemoryFigures figures;
-  for (int i = 0; i < kCategoryCount; ++i) {
-    in.at(to_string(static_cast<Category>(i))).get_to(figures.bytes[static_cast<size_t>(i)]);
-  }
+  for (const Category category : kCategories) in.at(to_string(category)).get_to(figures[category]);
   in.at("total").get_to(figures.total);
   return figures;
 }

@@ -17,8 +17,7 @@ void write_json(const std::string& path, const nlohmann::json& value) {
 
 nlohmann::json to_json(const MemoryFigures& figures) {
   nlohmann::json result;
-  for (int i = 0; i < kCategoryCount; ++i) {
-    const auto category = static_cast<Category>(i);
+  for (const Category category : kCategories) {
     result[std::string(to_string(category))] = figures[category];
   }
   result["total"] = figures.total;
@@ -31,8 +30,7 @@ std::string format_memory_table(const MemoryFigures& peak, const MemoryFigures& 
   };
   std::string table =
       fmt::format("{:<16}{:>14}{:>20}\n", "memory", "own peak", "at the total's peak");
-  for (int i = 0; i < kCategoryCount; ++i) {
-    const auto category = static_cast<Category>(i);
+  for (const Category category : kCategories) {
     table += line(to_string(category), peak[category], at_peak[category]);
   }
   return table + line("total", peak.total, at_peak.total);

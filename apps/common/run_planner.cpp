@@ -17,8 +17,8 @@ std::string describe_peak(const MemoryRecord& record) {
   std::string text = stretch.stretch.label;
   if (stretch.stretch.step > 0) text += fmt::format(" {}", stretch.stretch.step);
   if (events == 0) return text;
-  const auto scope = static_cast<size_t>(stretch.events[events - 1].scope);
-  return record.texts[scope].empty() ? text : text + ", " + record.texts[scope];
+  const std::string& scope = record.text(stretch.events[events - 1].scope);
+  return scope.empty() ? text : text + ", " + scope;
 }
 
 constexpr int64_t kNext = 16;

@@ -211,8 +211,7 @@ std::string format_plans(int64_t rows, const std::vector<PlannedWay>& ways) {
     table += fmt::format("\n{:<18}", name);
     for (const PlannedWay& way : ways) table += fmt::format("{:>40}", text(way.run));
   };
-  for (int i = 0; i < kCategoryCount; ++i) {
-    const auto category = static_cast<Category>(i);
+  for (const Category category : kCategories) {
     line(to_string(category),
          [&](const PlannedRun& run) { return format_bytes(run.at_peak[category]); });
   }

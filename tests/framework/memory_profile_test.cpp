@@ -22,10 +22,6 @@ struct Fixture {
   void spend(int64_t bytes, const char* name = "temporary") { memory.release(take(bytes, name)); }
 };
 
-std::string text(const MemoryRecord& record, int32_t number) {
-  return record.texts.at(static_cast<size_t>(number));
-}
-
 }  // namespace
 
 TEST_CASE("memory profile: a run before any step is one stretch") {
@@ -44,12 +40,12 @@ TEST_CASE("memory profile: a run before any step is one stretch") {
   CHECK(setup.stretch.at_peak[Category::parameter] == 50);
   REQUIRE(setup.live.size() == 1);
   CHECK(setup.live[0].bytes == 100);
-  CHECK(text(record, setup.live[0].name) == "data");
+  CHECK(record.text(setup.live[0].name) == "data");
   REQUIRE(setup.events.size() == 3);
   CHECK(record.events == 3);
   CHECK(setup.events[0].change == 50);
   CHECK(setup.events[0].block == 1);
-  CHECK(text(record, setup.events[0].scope) == "model");
+  CHECK(record.text(setup.events[0].scope) == "model");
   CHECK(setup.events[2].change == -7);
   CHECK(setup.events[2].block == setup.events[1].block);
   CHECK(setup.events[2].time >= setup.events[0].time);
@@ -119,8 +115,8 @@ TEST_CASE("memory profile: the stretch in which memory ran out is there to its e
   const MemoryRecord record = profile.record();
   REQUIRE(record.failure);
   CHECK(record.failure->bytes == 501);
-  CHECK(text(record, record.failure->name) == "logits");
-  CHECK(text(record, record.failure->scope) == "forward");
+  CHECK(record.text(record.failure->name) == "logits");
+  CHECK(record.text(record.failure->scope) == "forward");
   CHECK(record.recorded.back().stretch.step == 9);
   CHECK(record.failure->time >= record.recorded.back().events.back().time);
 }

@@ -94,20 +94,15 @@ class Trace {
 
   void add_counters(const RecordedStretch& stretch) {
     MemoryFigures live;
-    for (const RecordedBlock& block : stretch.live) {
-      live.bytes[static_cast<size_t>(block.category)] += block.bytes;
-      live.total += block.bytes;
-    }
+    for (const RecordedBlock& block : stretch.live) live.add(block.category, block.bytes);
     const int64_t begin = stretch.stretch.begin;
-    for (int i = 0; i < kCategoryCount; ++i) {
-      const auto category = static_cast<Category>(i);
+    for (const Category category : kCategories) {
       count(std::string(to_string(category)), begin, live[category]);
     }
     count("total", begin, live.total);
     int64_t reserved = 0;
     for (const RecordedEvent& event : stretch.events) {
-      live.bytes[static_cast<size_t>(event.category)] += event.change;
-      live.total += event.change;
+      live.add(event.category, event.change);
       count(std::string(to_string(event.category)), event.time, live[event.category]);
       count("total", event.time, live.total);
       if (event.reserved != reserved) count("reserved", event.time, event.reserved);
@@ -122,8 +117,7 @@ class Trace {
       for (; open.size() > depth; open.pop_back()) add("E", open.back(), last, kScopes);
     };
     for (const RecordedEvent& event : stretch.events) {
-      const std::vector<std::string> scopes =
-          components_of(record_.texts[static_cast<size_t>(event.scope)]);
+      const std::vector<std::string> scopes = components_of(record_.text(event.scope));
       const auto differ =
           std::mismatch(open.begin(), open.end(), scopes.begin(), scopes.end()).second;
       close_to(static_cast<size_t>(differ - scopes.begin()));
@@ -150,11 +144,10 @@ class Trace {
   }
 
   void add_failure(const RecordedFailure& failure) {
-    add_instant("out of memory", failure.time)["args"] = {
-        {"bytes", failure.bytes},
-        {"category", to_string(failure.category)},
-        {"name", record_.texts[static_cast<size_t>(failure.name)]},
-        {"scope", record_.texts[static_cast<size_t>(failure.scope)]}};
+    add_instant("out of memory", failure.time)["args"] = {{"bytes", failure.bytes},
+                                                          {"category", to_string(failure.category)},
+                                                          {"name", record_.text(failure.name)},
+                                                          {"scope", record_.text(failure.scope)}};
   }
 
   const ProfiledRun& run_;

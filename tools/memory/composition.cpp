@@ -19,15 +19,10 @@ std::string_view innermost(std::string_view scope) {
 
 }  // namespace
 
-void add(MemoryFigures& figures, Category category, int64_t bytes) {
-  figures.bytes[static_cast<size_t>(category)] += bytes;
-  figures.total += bytes;
-}
-
 LayerNames::LayerNames(const MemoryRecord& record) {
   const auto add_layer = [&](const auto& entry) {
     if (entry.category != Category::parameter) return;
-    layers_.emplace(before_dot(record.texts[static_cast<size_t>(entry.name)]));
+    layers_.emplace(before_dot(record.text(entry.name)));
   };
   for (const RecordedStretch& stretch : record.recorded) {
     for (const RecordedBlock& block : stretch.live) add_layer(block);
@@ -48,12 +43,12 @@ Composition compose(const MemoryRecord& record, const LayerNames& layers,
   std::map<std::string, MemoryFigures> by_layer;
   std::map<std::tuple<std::string, std::string, Category>, TensorBytes> by_tensor;
   for (const RecordedBlock& block : live) {
-    const std::string& name = record.texts[static_cast<size_t>(block.name)];
-    const std::string& scope = record.texts[static_cast<size_t>(block.scope)];
+    const std::string& name = record.text(block.name);
+    const std::string& scope = record.text(block.scope);
     const std::string layer = layers.layer_of(name, scope);
     result.blocks.push_back({name, layer, block.category, scope, block.bytes});
-    add(result.categories, block.category, block.bytes);
-    add(by_layer[layer], block.category, block.bytes);
+    result.categories.add(block.category, block.bytes);
+    by_layer[layer].add(block.category, block.bytes);
     TensorBytes& tensor = by_tensor[{name, layer, block.category}];
     tensor = {name, layer, block.category, tensor.bytes + block.bytes, tensor.blocks + 1};
   }

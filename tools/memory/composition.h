@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -12,14 +11,6 @@
 
 // What memory holds at one moment of a profile.
 namespace sketchgrad::memory {
-
-inline constexpr std::array kCategories = {
-    Category::parameter,  Category::gradient,  Category::optimizer_state,
-    Category::activation, Category::workspace, Category::data,
-    Category::index};
-static_assert(kCategories.size() == kCategoryCount);
-
-void add(MemoryFigures& figures, Category category, int64_t bytes);
 
 // The layer that a block is of. Layers are what the names of parameters begin with, up to the first
 // '.', wherever a recorded stretch has parameters.

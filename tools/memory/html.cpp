@@ -30,9 +30,7 @@ std::string embedded(const json& value) {
 
 std::string html_page(const apps::ProfiledRun& run, const json& report) {
   json categories = json::array();
-  for (int i = 0; i < kCategoryCount; ++i) {
-    categories.push_back(to_string(static_cast<Category>(i)));
-  }
+  for (const Category category : kCategories) categories.push_back(to_string(category));
   const json data = {
       {"profile", apps::to_json(run)}, {"report", report}, {"categories", categories}};
   std::string result(page());

@@ -29,8 +29,7 @@ std::map<std::string, int64_t> own_peaks(const MemoryRecord& record) {
     };
     const auto take = [&](const auto& entry, int64_t bytes) {
       layer_of[entry.block] =
-          "layer:" + layers.layer_of(record.texts[static_cast<size_t>(entry.name)],
-                                     record.texts[static_cast<size_t>(entry.scope)]);
+          "layer:" + layers.layer_of(record.text(entry.name), record.text(entry.scope));
       change(entry, bytes);
     };
     for (const RecordedBlock& block : stretch.live) take(block, block.bytes);

@@ -72,17 +72,13 @@ class Snapshot {
     json frames;
   };
 
-  const std::string& text(int32_t number) const {
-    return record_.texts[static_cast<size_t>(number)];
-  }
-
   // Innermost first: the tensor, the scopes, the stretch.
   json frames(Category category, int32_t name, int32_t scope) const {
     const auto frame = [](std::string_view file, std::string_view function) {
       return json{{"filename", file}, {"line", 0}, {"name", function}};
     };
-    json result = json::array({frame(to_string(category), text(name))});
-    const std::string_view path = text(scope);
+    json result = json::array({frame(to_string(category), record_.text(name))});
+    const std::string_view path = record_.text(scope);
     for (size_t end = path.size(); end > 0;) {
       const size_t slash = path.rfind('/', end - 1);
       const size_t begin = slash == std::string_view::npos ? 0 : slash + 1;

@@ -20,7 +20,7 @@ Peak peak_of(const MemoryRecord& record, const LayerNames& layers) {
             .live = compose(record, layers, live_after(stretch, events))};
   if (events > 0) {
     const RecordedEvent& event = stretch.events[events - 1];
-    peak.scope = record.texts[static_cast<size_t>(event.scope)];
+    peak.scope = record.text(event.scope);
     peak.reserved = event.reserved;
   } else if (!stretch.events.empty()) {
     // A release, else it were the peak; what is released stays reserved.
@@ -53,8 +53,8 @@ Failure failure_of(const MemoryRecord& record, const LayerNames& layers) {
   const RecordedFailure& recorded = *record.failure;
   Failure failure{.bytes = recorded.bytes,
                   .category = recorded.category,
-                  .name = record.texts[static_cast<size_t>(recorded.name)],
-                  .scope = record.texts[static_cast<size_t>(recorded.scope)],
+                  .name = record.text(recorded.name),
+                  .scope = record.text(recorded.scope),
                   .live = {}};
   if (const RecordedStretch* const stretch = stretch_at(record, recorded.time)) {
     failure.live =
@@ -100,7 +100,7 @@ std::vector<Temporaries> temporaries_of(const MemoryRecord& record) {
   }
   std::vector<Temporaries> result;
   for (auto& [scope, of] : by_scope) {
-    of.op = record.texts[static_cast<size_t>(scope)];
+    of.op = record.text(scope);
     result.push_back(of);
   }
   std::stable_sort(result.begin(), result.end(), [](const Temporaries& a, const Temporaries& b) {
