@@ -18,6 +18,12 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
   return std::vector<std::string>(argv + std::min(argc, 1), argv + argc);
 }
 
+std::vector<std::string> command_of(const std::string& program,
+                                    std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), program);
+  return arguments;
+}
+
 void parse(CLI::App& app, std::vector<std::string> arguments) {
   // CLI11 takes them from the back.
   std::reverse(arguments.begin(), arguments.end());

@@ -14,6 +14,8 @@ inline constexpr int kExitStopped = 130;
 
 // argv without the program's name.
 std::vector<std::string> arguments_of(int argc, char** argv);
+// The same behind the program's plain name, as people type it.
+std::vector<std::string> command_of(const std::string& program, std::vector<std::string> arguments);
 void parse(CLI::App& app, std::vector<std::string> arguments);
 
 // Runs `body` and turns what it throws into one line "NAME: error: ..." on stderr and an exit code:

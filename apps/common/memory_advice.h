@@ -28,6 +28,19 @@ struct AdvisedRun {
   std::vector<Alternative> others;  // settings that only this program has
 };
 
+// Of a program's settings, which must outlive it, and make(settings), a planner of a run with
+// others.
+template <class Settings, class Make>
+AdvisedRun advised_run(const Settings& settings, const Make& make) {
+  return {settings.optimizer,
+          [&settings, make](const OptimizerOptions& optimizer) {
+            Settings changed = settings;
+            changed.optimizer = optimizer;
+            return make(changed);
+          },
+          {}};
+}
+
 // Settings with which the run may fit into `available` bytes, as lines for people: other memories,
 // another batch, what the program adds, and where none of these is enough, several together.
 std::string memory_advice(const AdvisedRun& run, int64_t available);

@@ -163,7 +163,7 @@ json to_json(const ProfiledRun& run) {
   json stretches = json::array();
   for (const MemoryStretch& stretch : run.record.stretches) stretches.push_back(to_json(stretch));
   json state = json::array();
-  for (const ProfiledState& entry : run.state) {
+  for (const StateBytes& entry : run.state) {
     state.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
   }
   json file = {{"format", kFormat},

@@ -9,14 +9,9 @@
 
 #include "sketchgrad/framework/memory_profile.h"
 #include "sketchgrad/kernels/device.h"
+#include "sketchgrad/optim/optimizer.h"
 
 namespace sketchgrad::apps {
-
-// Bytes of one tensor of the optimizer's state.
-struct ProfiledState {
-  std::string name;
-  int64_t bytes = 0;
-};
 
 // What a memory profile on disk says: the record, and what it is of.
 struct ProfiledRun {
@@ -24,7 +19,7 @@ struct ProfiledRun {
   std::string device = "cpu";
   bool planned = false;  // traced without arithmetic, and the times mean nothing
   int64_t steps = 0;     // of the run
-  std::vector<ProfiledState> state;
+  std::vector<StateBytes> state;
   int64_t dense_state_bytes = 0;  // the rule's moments, were all of them dense
   std::optional<kernels::cuda::DeviceMemory> device_memory;  // at the end; of CUDA
   int64_t reserved = 0;                                      // then

@@ -45,10 +45,7 @@ void MemoryWatch::close() noexcept {
 }
 
 void MemoryWatch::describe(const Optimizer& optimizer) {
-  run_.state.clear();
-  for (const StateBytes& entry : optimizer.state_bytes()) {
-    run_.state.push_back({entry.name, entry.bytes});
-  }
+  run_.state = optimizer.state_bytes();
   run_.dense_state_bytes = optimizer.dense_state_bytes();
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <fstream>
-#include <sstream>
 
 #include "sketchgrad/apps/common/output_file.h"
 
@@ -36,15 +35,15 @@ std::string format_memory_table(const MemoryFigures& peak, const MemoryFigures& 
   return table + line("total", peak.total, at_peak.total);
 }
 
-int64_t peak_resident_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (!line.starts_with("VmHWM:")) continue;
-    int64_t kibibytes = 0;
-    std::istringstream(line.substr(6)) >> kibibytes;
-    return kibibytes * 1024;
+int64_t number_behind(const std::string& name, const std::string& path) {
+  std::ifstream file(path);
+  for (std::string word; file >> word;) {
+    int64_t number = 0;
+    if (word == name && file >> number) return number;
   }
   return 0;
 }
+
+int64_t peak_resident_bytes() { return number_behind("VmHWM:", "/proc/self/status") * 1024; }
 
 }  // namespace sketchgrad::apps

@@ -17,6 +17,8 @@ nlohmann::json to_json(const MemoryFigures& figures);
 // A table of the peaks by category, for people.
 std::string format_memory_table(const MemoryFigures& peak, const MemoryFigures& at_peak);
 
+// The number behind a name in a file of such lines, as those of /proc are; 0 where there is none.
+int64_t number_behind(const std::string& name, const std::string& path);
 // The largest resident size of this process so far, as the system counts it; 0 where it does not.
 int64_t peak_resident_bytes();
 

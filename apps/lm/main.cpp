@@ -44,8 +44,7 @@ int main(int argc, char** argv) {
   lm::add_options(eval, eval_settings);
   lm::add_options(generate, generate_settings);
 
-  train_settings.run.arguments = arguments_of(argc, argv);
-  train_settings.run.arguments.insert(train_settings.run.arguments.begin(), "lm");
+  train_settings.run.arguments = command_of("lm", arguments_of(argc, argv));
   return run_program("lm", app, [&] {
     parse(app, arguments_with_config(argc, argv, train, "lm"));
     if (train.parsed()) return run_train(train_settings);

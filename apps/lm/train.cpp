@@ -257,7 +257,7 @@ TrainSettings for_trace(TrainSettings settings) {
 }
 
 // Traces of runs over texts that have been read.
-class TextPlanner final : public RunPlanner {
+class TextPlanner : public RunPlanner {
  public:
   TextPlanner(TrainSettings settings, const Texts& texts, const std::vector<int64_t>& counts)
       : settings_(for_trace(std::move(settings))), texts_(texts), counts_(counts) {}
@@ -279,40 +279,30 @@ class TextPlanner final : public RunPlanner {
   const std::vector<int64_t>& counts_;
 };
 
-class Planner final : public RunPlanner {
+// What a plan reads before.
+struct PlannerInputs {
+  explicit PlannerInputs(TrainSettings& settings)
+      : compute(apps::for_trace(settings.run).compute),
+        texts(read_texts(settings)),
+        counts(word_counts(settings, texts.train)) {
+    choose_softmax(settings, counts, "", compute.device());
+  }
+  Compute compute;
+  Texts texts;
+  std::vector<int64_t> counts;
+};
+
+class Planner final : private PlannerInputs, public TextPlanner {
  public:
   explicit Planner(TrainSettings settings)
-      : settings_(for_trace(std::move(settings))),
-        compute_(settings_.run.compute),
-        texts_(read_texts(settings_)),
-        counts_(word_counts(settings_, texts_.train)) {
-    choose_softmax(settings_, counts_, "", compute_.device());
-  }
-  int64_t batch() const override { return planner().batch(); }
-  int64_t most() const override { return planner().most(); }
-  PlannedRun plan(int64_t batch) const override { return planner().plan(batch); }
-
- private:
-  TextPlanner planner() const { return {settings_, texts_, counts_}; }
-
-  TrainSettings settings_;
-  Compute compute_;
-  Texts texts_;
-  std::vector<int64_t> counts_;
+      : PlannerInputs(settings), TextPlanner(std::move(settings), texts, counts) {}
 };
 
 std::string advice_of(const Run& run, int64_t available) {
   const auto planner = [&run](const TrainSettings& settings) {
     return std::make_unique<TextPlanner>(settings, run.texts, run.counts);
   };
-  AdvisedRun advised = {.optimizer = run.settings.optimizer,
-                        .planner =
-                            [&](const OptimizerOptions& optimizer) {
-                              TrainSettings settings = run.settings;
-                              settings.optimizer = optimizer;
-                              return planner(settings);
-                            },
-                        .others = {}};
+  AdvisedRun advised = advised_run(run.settings, planner);
   if (run.settings.model.softmax.softmax == "full") {
     advised.others.push_back([&] {
       TrainSettings settings = run.settings;

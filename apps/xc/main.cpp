@@ -55,8 +55,7 @@ int main(int argc, char** argv) {
   xc::add_options(predict, predict_settings);
   xc::add_options(merge, merge_settings);
 
-  train_settings.run.arguments = arguments_of(argc, argv);
-  train_settings.run.arguments.insert(train_settings.run.arguments.begin(), "xc");
+  train_settings.run.arguments = command_of("xc", arguments_of(argc, argv));
   return run_program("xc", app, [&] {
     parse(app, arguments_with_config(argc, argv, train, "xc"));
     if (prepare.parsed()) {

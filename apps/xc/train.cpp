@@ -323,7 +323,7 @@ bool trace_one_by_one(const Training& training, const ClassifierOptions& options
 }
 
 // Traces of runs over data that has been opened.
-class DataPlanner final : public RunPlanner {
+class DataPlanner : public RunPlanner {
  public:
   DataPlanner(TrainSettings settings, ClassifierOptions options, const Data& data)
       : settings_(std::move(settings)), options_(std::move(options)), data_(data) {
@@ -357,25 +357,26 @@ class DataPlanner final : public RunPlanner {
   const Data& data_;
 };
 
+TrainSettings with_batch(TrainSettings settings, int64_t rows) {
+  settings.batch = std::to_string(rows);
+  return settings;
+}
+
+// Whether there are repetitions that share nothing.
+bool can_train_apart(const ClassifierOptions& options) {
+  return options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1;
+}
+
 std::string advice_of(const Training& run, const ClassifierOptions& options, int64_t available) {
-  const auto planner = [&](TrainSettings settings) {
-    settings.batch = std::to_string(run.rows);
-    return std::make_unique<DataPlanner>(std::move(settings), options, run.data);
+  const auto planner = [&](const TrainSettings& settings) {
+    return std::make_unique<DataPlanner>(with_batch(settings, run.rows), options, run.data);
   };
-  AdvisedRun advised = {.optimizer = run.settings.optimizer,
-                        .planner =
-                            [&](const OptimizerOptions& optimizer) {
-                              TrainSettings settings = run.settings;
-                              settings.optimizer = optimizer;
-                              return planner(std::move(settings));
-                            },
-                        .others = {}};
-  if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1 &&
-      run.settings.order == "together") {
+  AdvisedRun advised = advised_run(run.settings, planner);
+  if (can_train_apart(options) && run.settings.order == "together") {
     advised.others.push_back([&] {
       TrainSettings settings = run.settings;
       settings.order = "one-by-one";
-      return Proposal{"--train-order one-by-one", planner(std::move(settings))->plan(run.rows)};
+      return Proposal{"--train-order one-by-one", planner(settings)->plan(run.rows)};
     });
   }
   return memory_advice(advised, available);
@@ -394,23 +395,25 @@ int64_t choose_batch(const TrainSettings& settings, const ClassifierOptions& opt
   return rows;
 }
 
-class Planner final : public RunPlanner {
- public:
-  explicit Planner(TrainSettings settings)
-      : compute_(for_trace(settings.run).compute), data_(open_data(settings)) {
-    ClassifierOptions options = model_options(settings, data_.train);
-    check_settings(settings.evaluation, options, data_.test);
-    settings.batch = std::to_string(choose_batch(settings, options, data_));
-    planner_.emplace(std::move(settings), std::move(options), data_);
+// What a plan reads and chooses before.
+struct PlannerInputs {
+  explicit PlannerInputs(const TrainSettings& settings)
+      : compute(for_trace(settings.run).compute),
+        data(open_data(settings)),
+        options(model_options(settings, data.train)) {
+    check_settings(settings.evaluation, options, data.test);
+    rows = choose_batch(settings, options, data);
   }
-  int64_t batch() const override { return planner_->batch(); }
-  int64_t most() const override { return planner_->most(); }
-  PlannedRun plan(int64_t rows) const override { return planner_->plan(rows); }
+  Compute compute;
+  Data data;
+  ClassifierOptions options;
+  int64_t rows = 0;  // of a batch
+};
 
- private:
-  Compute compute_;
-  Data data_;
-  std::optional<DataPlanner> planner_;
+class Planner final : private PlannerInputs, public DataPlanner {
+ public:
+  explicit Planner(const TrainSettings& settings)
+      : PlannerInputs(settings), DataPlanner(with_batch(settings, rows), options, data) {}
 };
 
 }  // namespace
@@ -420,18 +423,15 @@ std::unique_ptr<RunPlanner> make_planner(const TrainSettings& settings) {
 }
 
 std::string plan(const TrainSettings& settings) {
-  const Compute compute(for_trace(settings.run).compute);
-  const Data data = open_data(settings);
-  const ClassifierOptions options = model_options(settings, data.train);
-  check_settings(settings.evaluation, options, data.test);
-  const int64_t rows = choose_batch(settings, options, data);
+  const PlannerInputs inputs(settings);
+  const ClassifierOptions& options = inputs.options;
   std::vector<PlannedWay> ways;
   const auto add = [&](const std::string& name, const char* order, const ClassifierOptions& of) {
     TrainSettings changed = settings;
     changed.order = order;
-    ways.push_back({name, DataPlanner(changed, of, data).plan(rows)});
+    ways.push_back({name, DataPlanner(changed, of, inputs.data).plan(inputs.rows)});
   };
-  if (options.is_mach() && !options.shared_hidden && options.repetitions.size() > 1) {
+  if (can_train_apart(options)) {
     ClassifierOptions one = options;
     one.repetitions.resize(1);
     add("a process each", "together", one);
@@ -440,7 +440,7 @@ std::string plan(const TrainSettings& settings) {
   add(!options.is_mach() ? options.model
                          : (options.shared_hidden ? "together, shared hidden layer" : "together"),
       "together", options);
-  return format_plans(rows, ways);
+  return format_plans(inputs.rows, ways);
 }
 
 TrainOutcome train(const TrainSettings& settings) {

@@ -17,12 +17,12 @@ struct DiffOptions {
 };
 
 int run(const DiffOptions& options) {
-  const Summary a = summarize(apps::read_memory_profile(options.a));
-  const Summary b = summarize(apps::read_memory_profile(options.b));
+  const Difference between = difference(summarize(apps::read_memory_profile(options.a)),
+                                        summarize(apps::read_memory_profile(options.b)));
   if (options.json) {
-    print_json(difference_json(difference(a, b)));
+    print_json(difference_json(between));
   } else {
-    print_text(difference_text(difference(a, b)));
+    print_text(difference_text(between));
   }
   return 0;
 }

@@ -48,24 +48,15 @@ int64_t number_in(const std::string& path) {
   return number;
 }
 
-// The number behind a name in a file of such lines.
-int64_t number_of(const std::string& path, const std::string& name) {
-  std::ifstream file(path);
-  for (std::string word; file >> word;) {
-    int64_t number = 0;
-    if (word == name && file >> number) return number;
-  }
-  return 0;
-}
-
 // What the system has left, and the control group that this process is in, which counts cached
 // files that it would drop.
 std::optional<Budget> host_budget() {
   const std::string group = "/sys/fs/cgroup/memory.";
-  Budget budget = {number_of("/proc/meminfo", "MemAvailable:") * 1024, "available on this machine"};
+  Budget budget = {apps::number_behind("MemAvailable:", "/proc/meminfo") * 1024,
+                   "available on this machine"};
   if (const int64_t most = number_in(group + "max"); most > 0) {
     const int64_t left =
-        most - number_in(group + "current") + number_of(group + "stat", "inactive_file");
+        most - number_in(group + "current") + apps::number_behind("inactive_file", group + "stat");
     if (left < budget.bytes) budget = {std::max<int64_t>(0, left), "left to this control group"};
   }
   if (budget.bytes == 0) return std::nullopt;
@@ -107,8 +98,7 @@ ParsedRun parse_run(const std::string& program, const std::vector<std::string>& 
     app.exit(success);
     return {};
   }
-  settings.run.arguments = arguments;
-  settings.run.arguments.insert(settings.run.arguments.begin(), program);
+  settings.run.arguments = apps::command_of(program, arguments);
   ParsedRun run;
   run.device = std::exchange(settings.run.compute.device, "cpu");
   run.limit = settings.run.memory_limit;

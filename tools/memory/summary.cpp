@@ -126,7 +126,7 @@ Summary summarize(const apps::ProfiledRun& run) {
   if (const auto& device = summary.device_memory = run.device_memory) {
     summary.context = std::max<int64_t>(0, device->total - device->free - run.reserved);
   }
-  for (const apps::ProfiledState& entry : run.state) summary.state += entry.bytes;
+  for (const StateBytes& entry : run.state) summary.state += entry.bytes;
   summary.dense_state = run.dense_state_bytes;
   if (record.failure) summary.failure = failure_of(record, layers);
   summary.stretches = record.stretches;
