@@ -20,20 +20,12 @@ Tensor workspace(const StepRows& rows, const char* name, int64_t count) {
 // What the rule reads is the factors as they are.
 constexpr kernels::Accumulate kAsItIs{1.0f, 0.0f, false};
 
-// rows[id] <- decay rows[id] + scale mean of the entry's inputs; sums [K]: row_sums.
-void advance_row_means(StepRows& step, const kernels::Accumulate& accumulate, const Tensor& sums,
-                       const Tensor& rows) {
+// rows[id] <- decay rows[id] + scale mean of the entry's inputs; sums [K]: StepRows::row_sums.
+void advance_row_means(const StepRows& step, const kernels::Accumulate& accumulate,
+                       const float* sums, const Tensor& rows) {
   kernels::Accumulate mean = accumulate;
   mean.scale /= static_cast<float>(step.gradient().cols);
-  kernels::advance_entries(step.exec(), step.ids(), step.count(), mean, sums.data<float>(),
-                           rows.data<float>());
-}
-
-Tensor row_sums(StepRows& step, const kernels::Accumulate& accumulate) {
-  const Tensor sums = workspace(step, "factors.row_sums", step.count());
-  kernels::row_sums(step.exec(), step.ids(), step.gradient(), accumulate.squared,
-                    sums.data<float>());
-  return sums;
+  kernels::advance_entries(step.exec(), step.ids(), step.count(), mean, sums, rows.data<float>());
 }
 
 Shape columns_shape(const StateMemoryContext& context) {
@@ -57,7 +49,7 @@ int64_t RowWiseMemory::planned_bytes(const StateMemoryContext& context) {
 }
 
 kernels::StateAccess RowWiseMemory::begin(StepRows& step, const kernels::Accumulate& accumulate) {
-  advance_row_means(step, accumulate, row_sums(step, accumulate), rows_);
+  advance_row_means(step, accumulate, step.row_sums(accumulate.squared), rows_);
   return kernels::FactoredState{rows_.data<float>(), nullptr, false, kAsItIs};
 }
 
@@ -86,7 +78,7 @@ kernels::StateAccess RankOneMemory::begin(StepRows& step, const kernels::Accumul
   kernels::column_sums(exec, step.ids(), step.gradient(), accumulate.squared, sums.data<float>());
   kernels::sum_of_entries(exec, step.ids(), step.count(), rows_.data<float>(), part);
   kernels::sum_of_entries(exec, nullptr, dim, columns, whole);
-  const Tensor by_row = row_sums(step, accumulate);
+  const float* const by_row = step.row_sums(accumulate.squared);
   kernels::Accumulate rest = accumulate;  // of the rows' step
   kernels::PartialDecay decay{accumulate.decay, static_cast<float>(dim), part, whole};
   if (accumulate.decays != nullptr) {

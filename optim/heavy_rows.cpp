@@ -4,8 +4,6 @@
 #include <set>
 
 #include "sketchgrad/framework/check.h"
-#include "sketchgrad/framework/memory_trace.h"
-#include "sketchgrad/kernels/factors.h"
 
 namespace sketchgrad {
 
@@ -19,22 +17,15 @@ HeavyRows::HeavyRows(const StateMemoryContext& context, int64_t slots)
                             {Category::optimizer_state, context.name + ".weights"},
                             context.device)) {}
 
-HeavyRows::Claims HeavyRows::claim(const StepRows& rows, uint64_t seed) const {
+HeavyRows::Claims HeavyRows::claim(StepRows& rows, uint64_t seed) const {
   const int64_t count = rows.count();
   const auto index = [&](const char* name) {
     return Tensor::empty({count}, {Category::index, name}, DType::int32, rows.device());
   };
-  const Tensor energy =
-      Tensor::empty({count}, {Category::workspace, "heavy.energy"}, DType::float32, rows.device());
-  kernels::row_sums(rows.exec(), rows.ids(), rows.gradient(), /*squared=*/true,
-                    energy.data<float>());
-  // A trace has no energies, but rows must have their slots: those that come first, as all weigh
-  // the same.
-  if (MemoryTrace::active()) std::fill_n(energy.data<float>(), count, 1.0f);
   Claims claims{index("heavy.slots"), index("heavy.previous")};
-  kernels::claim_slots(rows.exec(),
-                       {owners_.data<int32_t>(), weights_.data<float>(), owners_.size(0), seed},
-                       rows.ids(), energy.data<float>(), count, rows.step(), claims.view());
+  kernels::claim_slots(
+      rows.exec(), {owners_.data<int32_t>(), weights_.data<float>(), owners_.size(0), seed},
+      rows.ids(), rows.row_sums(/*squared=*/true), count, rows.step(), claims.view());
   return claims;
 }
 

@@ -22,7 +22,7 @@ class HeavyRows {
   };
   // Gives out the slots of a step. One without gradient changes nothing. `seed`: of the sketch's
   // hashes, by which rows come to sets.
-  Claims claim(const StepRows&, uint64_t seed) const;
+  Claims claim(StepRows&, uint64_t seed) const;
   // Throws DataError where the owners and weights that were read cannot be.
   void check_loaded(const std::string& source, uint64_t seed) const;
   std::vector<std::pair<std::string, Tensor>> tensors() const {

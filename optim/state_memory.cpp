@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sketchgrad/framework/memory_trace.h"
 #include "sketchgrad/kernels/factors.h"
 #include "sketchgrad/optim/dense_memory.h"
 #include "sketchgrad/optim/factored_memory.h"
@@ -15,6 +16,10 @@ namespace {
 
 Tensor index_array(int64_t count, const char* name, Device device) {
   return Tensor::empty({count}, {Category::index, name}, DType::int32, device);
+}
+
+Tensor row_floats(int64_t count, const char* name, Device device) {
+  return Tensor::empty({count}, {Category::workspace, name}, DType::float32, device);
 }
 
 }  // namespace
@@ -40,12 +45,23 @@ const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t 
 const float* StepRows::decays_since(const Tensor& last_steps, float decay) {
   Tensor& decays = decays_[decay];
   if (!decays.defined()) {
-    decays =
-        Tensor::empty({count()}, {Category::workspace, "step.decays"}, DType::float32, device_);
+    decays = row_floats(count(), "step.decays", device_);
     kernels::decays_since(exec_, ids_, count(), last_steps.data<int32_t>(), step_, decay,
                           decays.data<float>());
   }
   return decays.data<float>();
+}
+
+const float* StepRows::row_sums(bool squared) {
+  Tensor& sums = row_sums_[squared];
+  if (!sums.defined()) {
+    sums = row_floats(count(), "step.row_sums", device_);
+    kernels::row_sums(exec_, ids_, gradient_, squared, sums.data<float>());
+    // A trace has no energies, but heavy rows must come to slots: those that come first, as all
+    // weigh the same.
+    if (MemoryTrace::active()) std::fill_n(sums.data<float>(), count(), 1.0f);
+  }
+  return sums.data<float>();
 }
 
 kernels::Matrix table_view(const Tensor& value) {

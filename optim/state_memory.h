@@ -37,6 +37,9 @@ class StepRows {
   // int32 [table rows], 0: never.
   const float* decays_since(const Tensor& last_steps, float decay);
 
+  // Of each row of the gradient the sum of its elements or of their squares, [K]; made once a step.
+  const float* row_sums(bool squared);
+
   // The rows' places in a sketch geometry; made once a step and geometry. Moments of a table with
   // as many buckets of single rows give them to the same ones (heavy_rows.h).
   const kernels::SketchPlan& plan(const kernels::RowHash& hash, int32_t depth, int64_t width,
@@ -53,6 +56,7 @@ class StepRows {
   kernels::ConstMatrix gradient_;
   int64_t step_;
   std::map<float, Tensor> decays_;
+  std::map<bool, Tensor> row_sums_;
   std::map<std::tuple<uint64_t, int64_t, const int32_t*, int32_t, int64_t, int64_t>, Plan> plans_;
 };
 

@@ -295,11 +295,15 @@ json Trainer::end_interval() {
 
 json Trainer::sketch_errors() const {
   if (!telemetry_) return nullptr;
-  json errors = json::object();
-  for (const SketchError& entry : telemetry_->errors()) {
-    errors[entry.moment] = entry.error.relative;
+  try {
+    json errors = json::object();
+    for (const SketchError& entry : telemetry_->errors()) {
+      errors[entry.moment] = entry.error.relative;
+    }
+    return errors;
+  } catch (const OutOfMemory&) {
+    return nullptr;  // training needs none of them
   }
-  return errors;
 }
 
 void Trainer::write_interval() {

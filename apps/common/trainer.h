@@ -134,7 +134,8 @@ class Trainer {
   // What the run was to have that wrote the loaded checkpoint; 0 without one.
   int64_t loaded_total_steps() const { return loaded_total_steps_; }
   // Relative errors of the sketches now, by moment ("embedding.weight.first"); null without
-  // telemetry, and of a moment where the exact state is 0.
+  // telemetry or where there is no memory left to read them, and of a moment where the exact state
+  // is 0.
   nlohmann::json sketch_errors() const;
   // Wall time of the whole run: of this process, and of the one before up to its checkpoint, which
   // counts the ones before that.

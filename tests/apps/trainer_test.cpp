@@ -300,6 +300,9 @@ TEST_CASE("trainer: telemetry survives a fold") {
       return loss;
     };
     CHECK(trainer.run());
+    allocator().set_limit(1);
+    CHECK(trainer.sketch_errors() == nullptr);
+    allocator().set_limit(0);
     return trainer.sketch_errors();
   };
   const nlohmann::json folded = error(false, true);
