@@ -96,7 +96,7 @@ struct Allocator::State {
   void tell(const Block& block, int64_t change) const;
   std::vector<LiveBlock> live_blocks() const;
   std::string report() const;
-  [[noreturn]] void fail(int64_t bytes, Category category, std::string_view name,
+  [[noreturn]] void fail(int64_t bytes, Category category, std::string_view name, int64_t missing,
                          const std::string& reason) const;
 
   mutable std::mutex mutex;
@@ -114,22 +114,23 @@ struct Allocator::State {
 };
 
 void Allocator::State::fail(int64_t bytes, Category category, std::string_view name,
-                            const std::string& reason) const {
+                            int64_t missing, const std::string& reason) const {
   for (MemoryObserver* const observer : observers) {
     observer->fail({-1, bytes, category, name, MemoryScope::current(), reserved});
   }
   throw OutOfMemory(
       fmt::format("[memory] {} for {} \"{}\" (scope \"{}\"): {}\n{}", format_bytes(bytes),
                   to_string(category), name, MemoryScope::current(), reason, report()),
-      bytes);
+      bytes, missing);
 }
 
 void* Allocator::State::take(int64_t bytes, Category category, std::string_view name) {
   // Leaves room for rounding and for the alignment of mappings.
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 4;
-  if (bytes > kMost) fail(bytes, category, name, "more than any machine addresses");
+  if (bytes > kMost) fail(bytes, category, name, bytes, "more than any machine addresses");
   if (limit > 0 && allocations >= limit_from && bytes > limit - current.total) {
-    fail(bytes, category, name, fmt::format("the limit is {}", format_bytes(limit)));
+    fail(bytes, category, name, bytes - std::max<int64_t>(0, limit - current.total),
+         fmt::format("the limit is {}", format_bytes(limit)));
   }
   Block block;
   block.asked = {bytes, category, std::string(name), std::string(MemoryScope::current())};
@@ -137,7 +138,7 @@ void* Allocator::State::take(int64_t bytes, Category category, std::string_view 
   block.size = block_size(bytes, upstream->alignment());
   void* pointer = take_cached(block.size);
   if (pointer == nullptr) pointer = take_block(block.size);
-  if (pointer == nullptr) fail(bytes, category, name, "the device has no memory left");
+  if (pointer == nullptr) fail(bytes, category, name, bytes, "the device has no memory left");
   const int64_t size = block.size;
   decltype(live)::iterator entry;
   try {

@@ -50,11 +50,16 @@ class NumericError : public Error {
 class OutOfMemory : public Error {
  public:
   OutOfMemory(const std::string& message, int64_t requested_bytes)
-      : Error(message), requested_bytes_(requested_bytes) {}
+      : OutOfMemory(message, requested_bytes, requested_bytes) {}
+  OutOfMemory(const std::string& message, int64_t requested_bytes, int64_t missing_bytes)
+      : Error(message), requested_bytes_(requested_bytes), missing_bytes_(missing_bytes) {}
   int64_t requested_bytes() const { return requested_bytes_; }
+  // Of them those that were not there: beyond a limit; all where the device does not tell.
+  int64_t missing_bytes() const { return missing_bytes_; }
 
  private:
   int64_t requested_bytes_;
+  int64_t missing_bytes_;
 };
 
 // A failing CUDA, cuBLAS or cuDNN call, with its expression.

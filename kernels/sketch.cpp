@@ -57,7 +57,7 @@ void scale_sketch(const Exec& exec, const SketchView& sketch, float factor) {
 void fold_sketch(const Exec& exec, const SketchView& from, int64_t unit, float weight,
                  const SketchView& to) {
   const char* op = "fold_sketch";
-  if (unit < 1 || to.width % unit != 0 || 2 * to.width > from.width || to.depth != from.depth ||
+  if (unit < 1 || to.width != (from.width / unit + 1) / 2 * unit || to.depth != from.depth ||
       to.dim != from.dim) {
     refuse(op, "[{}, {}, {}] does not fold to [{}, {}, {}] by units of {}", from.depth, from.width,
            from.dim, to.depth, to.width, to.dim, unit);

@@ -43,8 +43,9 @@ SketchPlan sketch_plan(const Exec&, const RowHash& hash, int32_t depth, int64_t 
                        SketchPlanArrays arrays);
 
 // to = the sketch of half as many buckets: with B the block of `unit` neighbouring buckets and i
-// the place in it, to(B, i) = weight * (from(2 B, i) + from(2 B + 1, i)). to.width is a multiple of
-// unit and at most half of from.width; depth and dim are the same.
+// the place in it, to(B, i) = weight * (from(2 B, i) + from(2 B + 1, i)); the last block of an odd
+// number is copied. With U the whole blocks of from, to has (U + 1) / 2; depth and dim are the
+// same.
 void fold_sketch(const Exec&, const SketchView& from, int64_t unit, float weight,
                  const SketchView& to);
 

@@ -34,19 +34,26 @@ struct FoldBuckets {
   SketchView to;
   struct Column {
     SketchView from;
-    int64_t first;  // places of buckets
-    int64_t second;
+    int64_t first;   // places of buckets
+    int64_t second;  // -1: none
     float weight;
     SketchView to;
     int64_t place;
     SG_HD void operator()(int64_t c) const {
-      to.store(place, c, weight * (from.load(first, c) + from.load(second, c)));
+      const float value = from.load(first, c);
+      to.store(place, c, second < 0 ? value : weight * (value + from.load(second, c)));
     }
   };
   SG_HD Column operator()(int64_t r) const {
     const int64_t depth_index = r / to.width, bucket = r % to.width;
-    const int64_t source = from.place(depth_index, bucket / unit * 2 * unit + bucket % unit);
-    return {from, source, source + unit, weight, to, r};
+    const int64_t first = bucket / unit * 2 * unit + bucket % unit, second = first + unit;
+    const bool alone = second >= from.width / unit * unit;
+    return {from,
+            from.place(depth_index, first),
+            alone ? -1 : from.place(depth_index, second),
+            weight,
+            to,
+            r};
   }
 };
 

@@ -72,13 +72,15 @@ SG_HD float slot_sign(Slot slot) { return (slot & kSlotSign) != 0 ? -1.0f : 1.0f
 inline constexpr int kHashBlockBits = 5;
 inline constexpr int64_t kHashBlock = 1 << kHashBlockBits;
 inline constexpr int64_t kBlockedWidth = 1024;
+// Of the buckets that rows come to together, 2^bits of them: a block, or one.
+SG_HD int hash_unit_bits(int64_t width) { return width >= kBlockedWidth ? kHashBlockBits : 0; }
 
 // Hash family: random bits (Philox) for a (seed, depth, row), or a (seed, depth, block). The first
 // word picks the bucket, or the block of buckets, by multiplication (Lemire 2019), so that halving
-// an even number of them maps b to b / 2 and sketches can be folded. A sign is one random bit. Of a
-// blocked width, what is left by division by 32 stays unused.
+// an even number of them maps b to b / 2. A sign is one random bit. Of a blocked width, what is
+// left by division by 32 stays unused.
 SG_HD Slot sketch_slot(uint64_t seed, int depth_index, int64_t row, int64_t width) {
-  const int unit_bits = width >= kBlockedWidth ? kHashBlockBits : 0;
+  const int unit_bits = hash_unit_bits(width);
   const uint32_t unit_mask = (1u << unit_bits) - 1u;
   const Philox4 bits =
       philox(seed, static_cast<uint64_t>(depth_index), static_cast<uint64_t>(row) >> unit_bits);
@@ -91,13 +93,33 @@ SG_HD Slot sketch_slot(uint64_t seed, int depth_index, int64_t row, int64_t widt
 
 // How rows come to buckets: by a hash family, or in bands, where rows that are neighbours in an
 // order share a bucket: those of like frequency, where the order is by falling count. Bands have
-// signs of the family, the same bucket in each depth, and fold as hashed buckets do.
+// signs of the family and the same bucket in each depth.
+//
+// Halving the buckets, or blocks of them, sends each pair of neighbours to one; the last of an odd
+// number stays alone. Where the halved width hashes rows just so of itself, it is a width like any
+// other; elsewhere rows go on by the width that the sketch was made with, and `folds` counts.
 struct RowHash {
   uint64_t seed = 0;
   int64_t band_rows = 0;           // of the table, for bands; 0: hashed
   const int32_t* ranks = nullptr;  // [band_rows]: places of the rows in the order; null: the ids
+  int64_t made_width = 0;          // of the sketch before `folds`; 0: it has none
+  int32_t folds = 0;
 
+  SG_HD int unit_bits(int64_t width) const {
+    return band_rows == 0 ? hash_unit_bits(folds > 0 ? made_width : width) : 0;
+  }
   SG_HD Slot slot(int depth_index, int64_t row, int64_t width) const {
+    if (folds == 0) return made_slot(depth_index, row, width);
+    const Slot made = made_slot(depth_index, row, made_width);
+    const int bits = unit_bits(width);
+    const auto bucket = static_cast<Slot>(slot_bucket(made));
+    const Slot member = bucket & ((Slot{1} << bits) - 1u);
+    return (bucket >> bits >> folds << bits) | member | (made & kSlotSign);
+  }
+  bool operator==(const RowHash&) const = default;
+
+ private:
+  SG_HD Slot made_slot(int depth_index, int64_t row, int64_t width) const {
     if (band_rows == 0) return sketch_slot(seed, depth_index, row, width);
     const int64_t place = ranks != nullptr && row >= 0 ? ranks[row] : row;
     const uint32_t sign =

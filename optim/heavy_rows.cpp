@@ -17,15 +17,23 @@ HeavyRows::HeavyRows(const StateMemoryContext& context, int64_t slots)
                             {Category::optimizer_state, context.name + ".weights"},
                             context.device)) {}
 
-HeavyRows::Claims HeavyRows::claim(StepRows& rows, uint64_t seed) const {
-  const int64_t count = rows.count();
-  const auto index = [&](const char* name) {
-    return Tensor::empty({count}, {Category::index, name}, DType::int32, rows.device());
-  };
-  Claims claims{index("heavy.slots"), index("heavy.previous")};
-  kernels::claim_slots(
-      rows.exec(), {owners_.data<int32_t>(), weights_.data<float>(), owners_.size(0), seed},
-      rows.ids(), rows.row_sums(/*squared=*/true), count, rows.step(), claims.view());
+const StepRows::SlotClaims& HeavyRows::claim(StepRows& rows, uint64_t seed) const {
+  StepRows::SlotClaims& claims = rows.claims(seed, owners_.numel());
+  if (claims.owners.defined()) {
+    owners_.copy_from(claims.owners);
+    weights_.copy_from(claims.weights);
+    return claims;
+  }
+  const float* const energies = rows.row_sums(/*squared=*/true);
+  for (Tensor* const index : {&claims.slots, &claims.previous}) {
+    *index = Tensor::empty({rows.count()}, {Category::index, "heavy.slots"}, DType::int32,
+                           rows.device());
+  }
+  kernels::claim_slots(rows.exec(),
+                       {owners_.data<int32_t>(), weights_.data<float>(), owners_.size(0), seed},
+                       rows.ids(), energies, rows.count(), rows.step(), claims.view());
+  claims.owners = owners_;
+  claims.weights = weights_;
   return claims;
 }
 

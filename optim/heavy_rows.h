@@ -9,20 +9,17 @@ namespace sketchgrad {
 
 // The rows of a table that have a bucket of their own beside a sketch: those whose gradients had
 // the most energy, sum of |g|^2 over the steps so far, chosen as they go by (kernels::HeavySets).
-// Moments of a table that have as many choose the same ones. Bytes: slots * 8.
+// Moments of a table that have as many choose the same ones: the first in a step chooses for all
+// (StepRows::claims). Bytes: slots * 8.
 class HeavyRows {
  public:
   // `slots`: a multiple of kernels::kSetWays, of which each holds one row.
   HeavyRows(const StateMemoryContext&, int64_t slots);
   static constexpr int64_t kBytesOfSlot = sizeof(int32_t) + sizeof(float);
 
-  struct Claims {
-    Tensor slots, previous;  // int32 [K]: kernels::HeavyClaims
-    kernels::HeavyClaims view() const { return {slots.data<int32_t>(), previous.data<int32_t>()}; }
-  };
-  // Gives out the slots of a step. One without gradient changes nothing. `seed`: of the sketch's
-  // hashes, by which rows come to sets.
-  Claims claim(StepRows&, uint64_t seed) const;
+  // Gives out the slots of a step, or takes over what another moment has given out. A step without
+  // gradient changes nothing. `seed`: of the sketch's hashes, by which rows come to sets.
+  const StepRows::SlotClaims& claim(StepRows&, uint64_t seed) const;
   // Throws DataError where the owners and weights that were read cannot be.
   void check_loaded(const std::string& source, uint64_t seed) const;
   std::vector<std::pair<std::string, Tensor>> tensors() const {

@@ -81,10 +81,10 @@ class Optimizer {
   const StateMemory* memory(const Parameter& parameter, MomentRole role) const;
   bool decays_skipped(const Parameter& parameter) const;  // Moments::decay_skipped
 
-  // Between steps: folds the sketches that have an even number of buckets to half of them
-  // (StateMemory::fold), so that training can go on in less memory. The bytes that this frees; 0
-  // where nothing can be folded. On the way each takes the bytes of its folded cells once more;
-  // where these are not there it throws OutOfMemory, and what was folded till then is.
+  // Between steps: folds the sketches to half of their buckets (StateMemory::fold), so that
+  // training can go on in less memory. The bytes that this frees; 0 where nothing can be folded. On
+  // the way each takes the bytes of its folded cells once more; where these are not there it throws
+  // OutOfMemory, and what was folded till then is.
   int64_t fold();
   int64_t foldable_bytes() const;  // what fold() would free
 
@@ -94,7 +94,8 @@ class Optimizer {
   int64_t dense_state_bytes() const;
 
   // State under "optimizer." names. load throws InvalidArgument where a checkpoint's sketches have
-  // another geometry or order of rows, DataError where something is missing.
+  // a geometry that neither folds to the one here nor is folded to from it, or another order of
+  // rows, DataError where something is missing.
   void save(StateDict&) const;
   void load(const StateDict&);
 

@@ -27,17 +27,22 @@ float mass_after(const kernels::Accumulate& accumulate, int64_t steps) {
 
 // Buckets that rows come to together: a block, or one.
 int64_t bucket_unit(const SketchGeometry& geometry) {
-  const bool blocked = geometry.hash.band_rows == 0 && geometry.width >= kernels::kBlockedWidth;
-  return blocked ? kernels::kHashBlock : 1;
+  return int64_t{1} << geometry.hash.unit_bits(geometry.width);
 }
 
-bool folds_to(SketchGeometry geometry, int64_t width) {
-  while (geometry.width > width) {
+std::string folded_from(const SketchGeometry& geometry) {
+  if (geometry.hash.folds == 0) return {};
+  return fmt::format(", {} folded {} times", geometry.hash.made_width, geometry.hash.folds);
+}
+
+bool folds_to(SketchGeometry geometry, const SketchGeometry& other) {
+  while (geometry.width > other.width) {
     const std::optional<SketchGeometry> half = geometry.folded();
     if (!half) return false;
     geometry = *half;
   }
-  return geometry.width == width;
+  return geometry.width == other.width && geometry.hash.made_width == other.hash.made_width &&
+         geometry.hash.folds == other.hash.folds;
 }
 
 }  // namespace
@@ -128,19 +133,19 @@ kernels::StateAccess SketchMemory::begin(StepRows& rows, const kernels::Accumula
   decay_ = accumulate.decay;
   const kernels::SketchStep step = choices(accumulate, rows.step());
   if (heavy_) {
-    claims_ = heavy_->claim(rows, geometry_.hash.seed);
     kernels::move_to_slots(rows.exec(), shared_cells(cells_, geometry_, rows.step()),
                            geometry_.hash, step, row_state(), rows.ids(), rows.count(),
-                           claims_.view());
+                           heavy_->claim(rows, geometry_.hash.seed).view());
   }
-  return access(rows, step, row_state(), claims_);
+  return access(rows, step, row_state());
 }
 
 kernels::SketchState SketchMemory::access(StepRows& rows, const kernels::SketchStep& step,
-                                          kernels::Matrix row_state,
-                                          const HeavyRows::Claims& claims) const {
-  const kernels::OwnBuckets own{geometry_.heavy_rows,
-                                heavy_ ? claims.slots.data<int32_t>() : nullptr};
+                                          kernels::Matrix row_state) const {
+  kernels::OwnBuckets own{geometry_.heavy_rows, nullptr};
+  if (heavy_) {
+    own.slots = rows.claims(geometry_.hash.seed, geometry_.heavy_rows).slots.data<int32_t>();
+  }
   return {all_cells(rows.step()), &rows.plan(geometry_.hash, geometry_.depth, geometry_.width, own),
           step, row_state, own.count};
 }
@@ -224,15 +229,13 @@ void SketchMemory::read(const int32_t* ids, kernels::Matrix values) const {
     kernels::gather_rows(exec, row_state_.matrix(), ids, /*padding_id=*/-1, state);
   }
   const kernels::Accumulate nothing{1.0f, 0.0f, role_ == MomentRole::second};
-  const HeavyRows::Claims claims =
-      heavy_ ? heavy_->claim(rows, geometry_.hash.seed) : HeavyRows::Claims{};
+  if (heavy_) heavy_->claim(rows, geometry_.hash.seed);
   kernels::update_rows(exec, kernels::MomentumRule{-1.0f, 0.0f, 1.0f},
-                       access(rows, choices(nothing, rows.step()), state, claims),
-                       kernels::NoState{}, nullptr, rows.gradient(), values);
+                       access(rows, choices(nothing, rows.step()), state), kernels::NoState{},
+                       nullptr, rows.gradient(), values);
 }
 
 void SketchMemory::end(StepRows& rows) {
-  claims_ = {};
   if (reading_ != Reading::linear) return;
   cell_scale_ *= decay_;
   if (cell_scale_ < kSmallestCellScale) {
@@ -266,6 +269,8 @@ void SketchMemory::save(StateDict& state, const std::string& prefix) const {
   state.set_integer(prefix + "cell_bytes", geometry_.cell_bytes);
   state.set_unsigned(prefix + "hash_seed", geometry_.hash.seed);
   state.set_integer(prefix + "band_rows", geometry_.hash.band_rows);
+  state.set_integer(prefix + "made_width", geometry_.hash.made_width);
+  state.set_integer(prefix + "folds", geometry_.hash.folds);
   state.set(prefix + "reading", to_string(reading_));
   state.set_real(prefix + "cell_scale", cell_scale_);
 }
@@ -296,16 +301,18 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
         "has depth {}, reading {}, bands of {}",
         name_, state.source, depth, reading, band_rows, geometry_.depth, to_string(reading_),
         geometry_.hash.band_rows);
-  const SketchGeometry saved{
-      geometry_.depth,
-      width,
-      {state.unsigned_integer(prefix + "hash_seed"), band_rows, geometry_.hash.ranks},
-      heavy_rows,
-      cell_bytes};
-  check(
-      folds_to(saved, geometry_.width) || folds_to(geometry_, width),
-      "[sketch] {}: {} holds a width of {}, this optimizer has {}, and neither folds to the other",
-      name_, state.source, width, geometry_.width);
+  const int64_t folds = integer("folds", 0);
+  check(folds >= 0 && folds < 32, "[sketch] {}: {} says that its sketch was folded {} times", name_,
+        state.source, folds);
+  SketchGeometry saved = geometry_;
+  saved.width = width;
+  saved.hash.seed = state.unsigned_integer(prefix + "hash_seed");
+  saved.hash.made_width = integer("made_width", 0);
+  saved.hash.folds = static_cast<int32_t>(folds);
+  check(folds_to(saved, geometry_) || folds_to(geometry_, saved),
+        "[sketch] {}: {} holds a width of {}{}, this optimizer has {}{}, and neither folds to the "
+        "other",
+        name_, state.source, width, folded_from(saved), geometry_.width, folded_from(geometry_));
   const int64_t narrower = std::min(width, geometry_.width);
   const double cell_scale = state.real(prefix + "cell_scale");
   if (width != geometry_.width) cells_ = make_cells(saved);
@@ -318,8 +325,13 @@ void SketchMemory::load(const StateDict& state, const std::string& prefix) {
 
 std::optional<SketchGeometry> SketchGeometry::folded() const {
   const int64_t unit = bucket_unit(*this), units = width / unit;
-  const SketchGeometry half{depth, units / 2 * unit, hash, heavy_rows, cell_bytes};
-  if (units % 2 != 0 || bucket_unit(half) != unit) return std::nullopt;
+  if (units < 2) return std::nullopt;
+  SketchGeometry half = *this;
+  half.width = (units + 1) / 2 * unit;
+  if (hash.folds > 0 || units % 2 != 0 || bucket_unit(half) != unit) {
+    if (hash.folds == 0) half.hash.made_width = width;
+    ++half.hash.folds;
+  }
   return half;
 }
 
@@ -383,6 +395,9 @@ Reading second_moment_reading(const StateMemoryContext& context, const CountMin&
   return resolve(spec.reading, automatic, {Reading::trusted, Reading::wiener}, context.name);
 }
 
+bool cleans(const CountSketch&) { return false; }
+bool cleans(const CountMin& spec) { return spec.cleaning.every > 0; }
+
 // Copies in several depths guard an estimate against heavy neighbours. Where the row knows its own
 // scale or power it needs none, and one wide depth has the fewest collisions for the bytes.
 template <class Spec>
@@ -403,6 +418,9 @@ SketchGeometry geometry_of(const StateMemoryContext& context, const Spec& spec, 
   check(spec.exact == 0.0 || (depth == 1 && spec.width == 0),
         "[sketch] {} with exact rows has depth 1 and a ratio, not depth {} and width {}",
         context.name, depth, spec.width);
+  check(spec.exact == 0.0 || !cleans(spec),
+        "[sketch] {}: cleaning would take from exact rows what they hold; leave one of them out",
+        context.name);
   check(spec.exact == 0.0 || !spec.bf16,
         "[sketch] {}: cells of bf16 cannot hold exact rows; leave one of them out", context.name);
   const int64_t cell_bytes = size_of(spec.bf16 ? DType::bfloat16 : DType::float32);

@@ -23,9 +23,8 @@ struct SketchGeometry {
   int64_t buckets() const { return width + heavy_rows; }  // a depth
   int64_t bytes(int64_t dim) const;  // of the cells, and of what is kept with heavy rows
   // With half of the buckets, of which each takes two: neighbours, or, where rows are hashed by
-  // blocks, those of two neighbouring blocks. None where they are an odd number, or would be so
-  // few that rows were no longer hashed by blocks.
-  // Heavy rows stay as they are.
+  // blocks, those of two neighbouring blocks (kernels::RowHash). Nothing where there is one bucket,
+  // or one block of them. Heavy rows stay as they are.
   std::optional<SketchGeometry> folded() const;
 };
 
@@ -72,8 +71,8 @@ class SketchMemory : public StateMemory {
   // For a step: cells of few bits are rounded by its random bits.
   kernels::SketchView shared_cells(const Tensor& cells, const SketchGeometry&, int64_t step) const;
   kernels::SketchView all_cells(int64_t step) const;
-  kernels::SketchState access(StepRows&, const kernels::SketchStep&, kernels::Matrix row_state,
-                              const HeavyRows::Claims&) const;
+  kernels::SketchState access(StepRows&, const kernels::SketchStep&,
+                              kernels::Matrix row_state) const;
   bool keeps_means() const;
   kernels::SketchStep choices(const kernels::Accumulate&, int64_t step_number) const;
 
@@ -88,9 +87,8 @@ class SketchMemory : public StateMemory {
   Tensor row_state_;  // [rows, row_floats]: powers (wiener) or scales (row_scaled)
   Tensor row_ranks_;  // the table's, where they are used: geometry_.hash points to them
   std::optional<HeavyRows> heavy_;
-  HeavyRows::Claims claims_;  // during a step
-  double cell_scale_ = 1.0;   // linear reading: true cells are cell_scale_ * cells_
-  float decay_ = 1.0f;        // of the step that has begun
+  double cell_scale_ = 1.0;  // linear reading: true cells are cell_scale_ * cells_
+  float decay_ = 1.0f;       // of the step that has begun
 };
 
 // Signed sketch for first moments; estimates are medians (Algorithm 1).

@@ -26,7 +26,8 @@ Tensor row_floats(int64_t count, const char* name, Device device) {
 
 const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t depth,
                                           int64_t width, const kernels::OwnBuckets& own) {
-  Plan& entry = plans_[{hash.seed, hash.band_rows, hash.ranks, depth, width, own.count}];
+  Plan& entry = plans_[{hash.seed, hash.band_rows, hash.ranks, hash.made_width, hash.folds, depth,
+                        width, own.count}];
   if (entry.arrays.empty()) {
     const int64_t cells = depth * count();
     Tensor slots = index_array(cells, "sketch.slots", device_);

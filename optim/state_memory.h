@@ -8,6 +8,7 @@
 
 #include "sketchgrad/framework/checkpoint.h"
 #include "sketchgrad/framework/tensor.h"
+#include "sketchgrad/kernels/heavy_rows.h"
 #include "sketchgrad/kernels/sketch.h"
 #include "sketchgrad/kernels/update.h"
 #include "sketchgrad/optim/memory_spec.h"
@@ -40,8 +41,17 @@ class StepRows {
   // Of each row of the gradient the sum of its elements or of their squares, [K]; made once a step.
   const float* row_sums(bool squared);
 
-  // The rows' places in a sketch geometry; made once a step and geometry. Moments of a table with
-  // as many buckets of single rows give them to the same ones (heavy_rows.h).
+  // Of the heavy rows of one moment (heavy_rows.h), for others that have as many slots by the same
+  // hashes: they choose the same rows. Undefined before the first of them has chosen.
+  struct SlotClaims {
+    Tensor slots, previous;  // int32 [K]: kernels::HeavyClaims
+    Tensor owners, weights;  // of the slots, from then on
+    kernels::HeavyClaims view() const { return {slots.data<int32_t>(), previous.data<int32_t>()}; }
+  };
+  SlotClaims& claims(uint64_t seed, int64_t slots) { return claims_[{seed, slots}]; }
+
+  // The rows' places in a sketch geometry; made once a step and geometry. Of moments with as many
+  // buckets of single rows, all have those of claims().
   const kernels::SketchPlan& plan(const kernels::RowHash& hash, int32_t depth, int64_t width,
                                   const kernels::OwnBuckets& own);
 
@@ -57,7 +67,10 @@ class StepRows {
   int64_t step_;
   std::map<float, Tensor> decays_;
   std::map<bool, Tensor> row_sums_;
-  std::map<std::tuple<uint64_t, int64_t, const int32_t*, int32_t, int64_t, int64_t>, Plan> plans_;
+  std::map<std::pair<uint64_t, int64_t>, SlotClaims> claims_;
+  using PlanKey = std::tuple<uint64_t, int64_t, const int32_t*, int64_t, int32_t,  // RowHash
+                             int32_t, int64_t, int64_t>;
+  std::map<PlanKey, Plan> plans_;
 };
 
 // One auxiliary variable x of a table [rows, dim], of which a step advances the active rows:

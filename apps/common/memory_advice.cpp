@@ -130,7 +130,7 @@ void throw_with_advice(const OutOfMemory& error, const std::function<std::string
   } catch (const std::exception&) {
     // The error that there is tells more than that of its explanation.
   }
-  throw OutOfMemory(error.what() + advice, error.requested_bytes());
+  throw OutOfMemory(error.what() + advice, error.requested_bytes(), error.missing_bytes());
 }
 
 }  // namespace sketchgrad::apps

@@ -269,8 +269,7 @@ void add_options(CLI::App& command, RunOptions& options) {
       .add_option(
           "--on-oom", options.on_oom,
           "where a step finds no memory before it has changed anything: fail, with the report, "
-          "or fold the sketches that have an even number of buckets to half of them and begin "
-          "the step anew")
+          "or fold the sketches to half of their buckets and begin the step anew")
       ->check(CLI::IsMember({"fail", "fold"}))
       ->capture_default_str();
   add_options(command, options.compute);

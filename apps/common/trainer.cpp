@@ -156,7 +156,13 @@ void Trainer::step(Progress& progress) {
 bool Trainer::fold(const OutOfMemory& error, Progress& progress) {
   if (!options_.fold_on_oom || step_state_ != StepState::begun) return false;
   // All foldings together free less than twice what the first one does.
-  if (error.requested_bytes() > 2 * optimizer_.foldable_bytes()) return false;
+  const int64_t most = 2 * optimizer_.foldable_bytes();
+  if (most == 0 || error.missing_bytes() > most) {
+    progress.say(fmt::format("step {}: out of memory by {}; folded sketches would free {}",
+                             figures_.steps + 1, format_bytes(error.missing_bytes()),
+                             most == 0 ? "nothing" : "less than " + format_bytes(most)));
+    return false;
+  }
   optimizer_.clear_gradients();
   task_.restore_state();
   int64_t freed = 0;

@@ -30,6 +30,22 @@ bool depends_on_total(const std::string& schedule) {
   return schedule.starts_with("linear") || schedule.starts_with("cosine");
 }
 
+bool is_sketch(const std::string& memory, MomentRole role) {
+  const MemorySpec spec = parse_memory(memory, role);
+  return std::holds_alternative<CountSketch>(spec) || std::holds_alternative<CountMin>(spec);
+}
+
+// Whether a setting may be another one after --resume: of two sketches the optimizer says whether
+// one folds to the other.
+bool may_differ(const std::string& name, const json& before, const json& now) {
+  if (name != "moment1" && name != "moment2") return false;
+  const MomentRole role = name == "moment1" ? MomentRole::first : MomentRole::second;
+  const auto sketched = [role](const json& memory) {
+    return memory.is_string() && is_sketch(memory.get<std::string>(), role);
+  };
+  return sketched(before) && sketched(now);
+}
+
 }  // namespace
 
 void check_files(const RunOptions& run) {
@@ -114,6 +130,14 @@ TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double lear
           .telemetry_seed = run.seed,
           .device = device,
           .start = start};
+}
+
+void check_resumes(const json& identity, const json& saved, const std::string& source) {
+  for (const auto& [name, value] : identity.items()) {
+    const json before = saved.value(name, json());
+    check(before == value || may_differ(name, before, value),
+          "--resume: {} has {} = {}, now it is {}", source, name, before.dump(), value.dump());
+  }
 }
 
 void reset_peaks(Device device) {

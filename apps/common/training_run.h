@@ -38,6 +38,12 @@ nlohmann::json add_parameters_within(Optimizer& optimizer, const Module& model,
 TrainerOptions trainer_options(const RunOptions& run, int64_t steps, double learning_rate,
                                Device device, std::chrono::steady_clock::time_point start);
 
+// Throws InvalidArgument naming the setting where the run of a checkpoint, `saved`, had other ones
+// than this one has: `identity`. Sketches of a moment may differ: the optimizer goes on with the
+// narrower where one folds to the other, and otherwise says why not.
+void check_resumes(const nlohmann::json& identity, const nlohmann::json& saved,
+                   const std::string& source);
+
 // So that what went before does not stand in the peaks of training.
 void reset_peaks(Device device);
 

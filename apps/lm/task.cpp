@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "sketchgrad/apps/common/training_run.h"
 #include "sketchgrad/apps/lm/evaluate.h"
 
 namespace sketchgrad::apps::lm {
@@ -95,12 +96,7 @@ void LanguageModelTask::save(StateDict& state) const {
 }
 
 void LanguageModelTask::load(const StateDict& state) {
-  const json saved = parse_identity(state);
-  for (const auto& [name, value] : identity_.items()) {
-    const json before = saved.value(name, json());
-    check(before == value, "--resume: {} has {} = {}, now it is {}", state.source, name,
-          before.dump(), value.dump());
-  }
+  check_resumes(identity_, parse_identity(state), state.source);
   model_.load_rng(state);
   model_.load_output(state);
   for_each_tensor(

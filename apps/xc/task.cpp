@@ -8,6 +8,7 @@
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/shuffle.h"
 #include "sketchgrad/apps/common/stop_signal.h"
+#include "sketchgrad/apps/common/training_run.h"
 #include "sketchgrad/apps/xc/feature_dropout.h"
 
 namespace sketchgrad::apps::xc {
@@ -153,12 +154,7 @@ void ClassificationTask::save(StateDict& state) const {
 }
 
 void ClassificationTask::load(const StateDict& state) {
-  const json saved = parse_object(state, kIdentity);
-  for (const auto& [name, value] : identity_.items()) {
-    const json before = saved.value(name, json());
-    check(before == value, "--resume: {} has {} = {}, now it is {}", state.source, name,
-          before.dump(), value.dump());
-  }
+  check_resumes(identity_, parse_object(state, kIdentity), state.source);
   epoch_ = state.integer(kEpoch);
   model_.load_state(state);
 }

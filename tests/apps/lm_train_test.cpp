@@ -236,6 +236,33 @@ TEST_CASE("lm train: resuming with other settings is refused") {
   CHECK_THROWS_WITH_AS(train(settings), doctest::Contains("beta1"), InvalidArgument);
 }
 
+TEST_CASE("lm train: resumed with a sketch of another width it goes on with the narrower") {
+  Fixture fixture;
+  TrainSettings settings = fixture.settings;
+  settings.steps = 2;
+  settings.optimizer.moment2 = "sketch:0.5,width=12";
+  fixture.trained(settings, "run");
+  settings.run.checkpoint = fixture.folder / "run";
+  settings.run.resume = true;
+  const auto resume_with = [&](const char* memory) {
+    settings.optimizer.moment2 = memory;
+    settings.steps += 2;
+    complete(settings);
+    return train(settings)
+        .report["optimizer_state_bytes"]["embedding.weight.second.cells"]
+        .get<int64_t>();
+  };
+  CHECK_THROWS_WITH_AS(resume_with("dense"), doctest::Contains("has moment2 = "), InvalidArgument);
+  CHECK_THROWS_WITH_AS(resume_with("sketch:0.5,width=7"),
+                       doctest::Contains("this optimizer has 7, and neither folds"),
+                       InvalidArgument);
+  CHECK_THROWS_WITH_AS(resume_with("sketch:0.5,width=6,depth=2"), doctest::Contains("depth"),
+                       InvalidArgument);
+  const int64_t half = resume_with("sketch:0.5,width=6");
+  CHECK(half == fixture.settings.model.embedding_dim * 6 * 4);
+  CHECK(resume_with("sketch:0.5,width=12") == half);
+}
+
 TEST_CASE("lm train: a finished run is not reported with another validation's loss") {
   Fixture fixture;
   fixture.settings.steps = 2;

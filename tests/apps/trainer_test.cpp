@@ -186,7 +186,57 @@ TEST_CASE("trainer: out of memory, sketches are folded and the step begins anew"
   CHECK(same_width == 6);
   CHECK(folded == expected);
   CHECK_THROWS_AS(folding_run(true, false, 12), OutOfMemory);
-  CHECK_THROWS_AS(folding_run(true, true, 7), OutOfMemory);  // nothing to fold
+  CHECK_THROWS_AS(folding_run(true, true, 1), OutOfMemory);  // nothing to fold
+}
+
+// The width of a sketch of 12 buckets, 3 deep, after a run that has this many bytes less than it
+// would take, and the most that it took.
+std::pair<int64_t, int64_t> width_in_less(int64_t missing, int64_t whole, bool fold_on_oom,
+                                          const std::optional<OutOfMemory>& thrown = {}) {
+  Setup setup;
+  if (thrown) {
+    setup.task.change_loss = [&](Tape&, const Variable&) -> Variable { throw *thrown; };
+  }
+  setup.options.fold_on_oom = fold_on_oom;
+  Optimizer optimizer(Adam{.learning_rate = 0.01f});
+  for (Parameter* parameter : setup.task.model().parameters()) {
+    const bool table = parameter->name == "embedding.weight";
+    optimizer.add(*parameter,
+                  table ? Moments{Dense{}, CountMin{.width = 12, .reading = Reading::mean_delta}}
+                        : optimizer.default_moments());
+  }
+  const auto width = [&] {
+    StateDict state;
+    optimizer.save(state);
+    return state.integer("optimizer.embedding.weight.second.width");
+  };
+  const auto schedule = parse_schedule("constant", kSteps);
+  Trainer trainer(setup.task, optimizer, *schedule, setup.options, setup.metrics, nullptr);
+  allocator().reset_peak();
+  if (missing > 0) allocator().set_limit(whole - missing);
+  try {
+    trainer.run();
+  } catch (const OutOfMemory& error) {
+    allocator().set_limit(0);
+    CHECK(error.missing_bytes() <= error.requested_bytes());
+    if (thrown) CHECK(width() == 12);  // what cannot help is left alone
+    throw;
+  }
+  allocator().set_limit(0);
+  return {width(), allocator().peak().total};
+}
+
+TEST_CASE("trainer: sketches are folded where that frees what is missing, however much is asked") {
+  const auto [width, whole] = width_in_less(0, 0, true);
+  CHECK(width == 12);
+  constexpr int64_t kFirstFold = 6 * 3 * 6 * 4;
+  CHECK(width_in_less(kFirstFold, whole, true) == std::pair(int64_t{6}, whole - kFirstFold));
+  CHECK(width_in_less(kFirstFold + 1, whole, true).first == 3);
+  CHECK_THROWS_AS(width_in_less(kFirstFold, whole, false), OutOfMemory);
+  CHECK_THROWS_AS(width_in_less(2 * whole / 3, whole, true), OutOfMemory);
+  CHECK(width_in_less(0, 0, true, OutOfMemory("no room", 5000, 2 * kFirstFold)).first == 6);
+  CHECK_THROWS_AS(width_in_less(0, 0, true, OutOfMemory("no room", 5000, 2 * kFirstFold + 1)),
+                  OutOfMemory);
 }
 
 // A training that runs out of memory at one allocation of its third step.

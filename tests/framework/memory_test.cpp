@@ -255,6 +255,13 @@ TEST_CASE("a limit bounds live bytes exactly and leaves the state as it was") {
   }
   CHECK(f.memory.report() == before);
   f.memory.release(second);
+  try {
+    f.take(700);
+    FAIL("must not fit");
+  } catch (const OutOfMemory& error) {
+    CHECK(error.requested_bytes() == 700);
+    CHECK(error.missing_bytes() == 300);
+  }
   CHECK_NOTHROW(f.take(400));
   CHECK_THROWS_AS(f.memory.set_limit(-1), InvalidArgument);
   f.memory.set_limit(0);

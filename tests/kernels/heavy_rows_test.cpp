@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sketchgrad/kernels/error.h"
+#include "sketchgrad/tests/kernels/arrays.h"
 #include "sketchgrad/tests/support/test_exec.h"
 
 namespace sketchgrad::kernels {
@@ -133,6 +134,89 @@ TEST_CASE("claims: no weight claims nothing, ids below zero are no rows, and siz
                   InvalidArgument);
   CHECK_THROWS_AS(claim_slots(cpu_exec(), {nullptr, nullptr, 2, 1}, nullptr, nullptr, 0, 1, {}),
                   InvalidArgument);
+}
+
+// What move_to_slots says of one entry, in double: the values of its new bucket.
+std::vector<double> moved(const std::vector<float>& cells, const std::vector<float>& state,
+                          const RowHash& hash, const SketchStep& step, int64_t width, int64_t dim,
+                          int32_t id) {
+  const Slot place = hash.slot(0, id, width);
+  const double sign = step.with_signs ? slot_sign(place) : 1.0;
+  const int64_t columns = sketch_piece_columns(dim), pieces = sketch_pieces(dim);
+  std::vector<double> result;
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t begin = piece * columns, end = std::min(dim, begin + columns);
+    const double kept = state.empty() ? 0.0 : state[static_cast<size_t>(id * pieces + piece)];
+    const auto cell = [&](int64_t c) {
+      return static_cast<double>(cells[static_cast<size_t>(slot_bucket(place) * dim + c)]);
+    };
+    double power = 0.0, sum = 0.0;
+    for (int64_t c = begin; c < end; ++c) {
+      power += cell(c) * cell(c);
+      sum += cell(c);
+    }
+    const double mean = sum / static_cast<double>(end - begin);
+    for (int64_t c = begin; c < end; ++c) {
+      if (step.rows == RowWeights::by_power) {
+        result.push_back(sign * cell(c) * std::min(1.0, kept / power));
+      } else if (step.rows == RowWeights::by_scale) {
+        result.push_back(mean > 0.0 ? kept / mean * cell(c) : kept);
+      } else {
+        result.push_back(sign * cell(c));
+      }
+    }
+  }
+  return result;
+}
+
+TEST_CASE("moves: a new slot takes what the sketch says of its row, others stay") {
+  constexpr int64_t rows = 40, width = 6, slots = 2 * kSetWays;
+  const std::vector<int32_t> ids{0, 3, 4, 9, 17, 31, 39};
+  // Entries 1 and 2 come from the sketch to slots of nobody, 4 drives out row 25; 3 had a slot.
+  const std::vector<int32_t> slot_of{-1, 2, 9, 4, 15, -1, 7};
+  const std::vector<int32_t> previous{-2, -1, -1, -2, 25, -2, 30};
+  for (const int64_t dim : {1, 7, 33, 300}) {
+    for (const auto& [weights, with_signs] :
+         {std::pair(RowWeights::constant, true), std::pair(RowWeights::constant, false),
+          std::pair(RowWeights::by_power, true), std::pair(RowWeights::by_scale, false)}) {
+      CAPTURE(dim);
+      CAPTURE(static_cast<int>(weights));
+      SketchStep step{.with_signs = with_signs, .rows = weights};
+      const bool scaled = weights == RowWeights::by_scale;
+      std::vector<float> cells =
+          test::random_floats((width + slots) * dim, 3, scaled ? 0.1f : -1.0f);
+      const RowHash hash{11};
+      // The bucket of entry 1 holds nothing.
+      const int64_t empty = slot_bucket(hash.slot(0, ids[1], width));
+      std::fill_n(cells.begin() + empty * dim, dim, 0.0f);
+      const int64_t pieces = sketch_pieces(dim);
+      std::vector<float> state;
+      if (weights != RowWeights::constant) {
+        state = test::random_floats(rows * pieces, 4, 0.1f, 2.0f);
+      }
+      const std::vector<float> cells_before = cells, state_before = state;
+      std::vector<int32_t> given = slot_of, before = previous;
+      move_to_slots(cpu_exec(),
+                    {.cells = cells.data(), .depth = 1, .width = width, .dim = dim, .stride = dim},
+                    hash, step, state.empty() ? Matrix{} : contiguous(state.data(), rows, pieces),
+                    ids.data(), static_cast<int64_t>(ids.size()), {given.data(), before.data()});
+      std::vector<float> cells_expected = cells_before, state_expected = state_before;
+      for (size_t r = 0; r < ids.size(); ++r) {
+        if (previous[r] == HeavyClaims::kNotMoved) continue;
+        const auto values = moved(cells_before, state_before, hash, step, width, dim, ids[r]);
+        const auto to = cells_expected.begin() + (width + slot_of[r]) * dim;
+        for (int64_t c = 0; c < dim; ++c) {
+          // 0 times infinity where nothing was there to be weighed.
+          const double value = values[static_cast<size_t>(c)];
+          to[c] = static_cast<float>(std::isnan(value) ? 0.0 : value);
+        }
+        if (weights != RowWeights::by_power || previous[r] < 0) continue;
+        std::fill_n(state_expected.begin() + previous[r] * pieces, pieces, 0.0f);
+      }
+      CHECK(test::largest_error(cells, [&](size_t i) { return cells_expected[i]; }) < 1e-6);
+      CHECK(state == state_expected);
+    }
+  }
 }
 
 }  // namespace

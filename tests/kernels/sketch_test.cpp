@@ -145,6 +145,59 @@ TEST_CASE("halving an even number of buckets, or blocks of them, halves every pl
   }
 }
 
+TEST_CASE("a folded hash sends each two neighbouring buckets, or blocks of them, to one") {
+  for (const int64_t made : {7, 12, 999, 1024, 2100, 5984}) {
+    for (const int64_t band_rows : {0, 3000}) {
+      const RowHash plain{9, band_rows};
+      const int64_t unit = int64_t{1} << plain.unit_bits(made);
+      for (int32_t folds = 1; folds <= 4; ++folds) {
+        RowHash folded = plain;
+        folded.made_width = made;
+        folded.folds = folds;
+        const int64_t units = (made / unit + (int64_t{1} << folds) - 1) >> folds;
+        for (int64_t row = 0; row < 3000; row += 7) {
+          const Slot from = plain.slot(1, row, made), to = folded.slot(1, row, units * unit);
+          CHECK(slot_bucket(to) / unit == (slot_bucket(from) / unit) >> folds);
+          CHECK(slot_bucket(to) % unit == slot_bucket(from) % unit);
+          CHECK(slot_bucket(to) < std::max(units * unit, made % unit + units * unit));
+          CHECK(slot_sign(to) == slot_sign(from));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("folding buckets: neighbours add up, the last of an odd number stays") {
+  for (const auto& [from_width, unit, to_width] :
+       {std::tuple(6, 1, 3), std::tuple(7, 1, 4), std::tuple(1, 1, 1), std::tuple(96, 32, 64),
+        std::tuple(100, 32, 64), std::tuple(128, 32, 64)}) {
+    CAPTURE(from_width);
+    constexpr int64_t depth = 2, dim = 5;
+    const std::vector<float> from = test::random_floats(depth * from_width * dim, 2);
+    std::vector<float> to(static_cast<size_t>(depth * to_width * dim), 9.0f), input = from;
+    const auto view = [](std::vector<float>& cells, int64_t width) {
+      return SketchView{
+          .cells = cells.data(), .depth = depth, .width = width, .dim = dim, .stride = dim};
+    };
+    fold_sketch(cpu_exec(), view(input, from_width), unit, 0.5f, view(to, to_width));
+    std::vector<double> sums(to.size()), counts(to.size());
+    for (int64_t j = 0; j < depth; ++j) {
+      for (int64_t b = 0; b < from_width / unit * unit; ++b) {
+        for (int64_t c = 0; c < dim; ++c) {
+          const int64_t bucket = b / unit / 2 * unit + b % unit;
+          const auto at = static_cast<size_t>((j * to_width + bucket) * dim + c);
+          sums[at] += from[static_cast<size_t>((j * from_width + b) * dim + c)];
+          ++counts[at];
+        }
+      }
+    }
+    CHECK(test::largest_error(to, [&](size_t i) { return sums[i] / counts[i]; }) < 1e-7);
+    CHECK_THROWS_AS(
+        fold_sketch(cpu_exec(), view(input, from_width), unit, 0.5f, view(to, to_width + unit)),
+        InvalidArgument);
+  }
+}
+
 TEST_CASE(
     "a count-sketch estimate is unbiased, its variance the neighbours' energy over the width") {
   constexpr int64_t rows = 50;

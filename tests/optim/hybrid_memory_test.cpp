@@ -113,6 +113,10 @@ TEST_CASE("hybrid: bytes, planned and taken, and refusals") {
                        doctest::Contains("8 exact rows"), InvalidArgument);
   CHECK_THROWS_WITH_AS(make_memory(CountSketch{.depth = 3, .exact = 0.5}, first),
                        doctest::Contains("depth 1 and a ratio"), InvalidArgument);
+  StateMemoryContext second = first;
+  second.role = MomentRole::second;
+  CHECK_THROWS_WITH_AS(make_memory(parse_memory("hybrid:0.1,clean=0.5/100", second.role), second),
+                       doctest::Contains("cleaning would take from exact rows"), InvalidArgument);
   // The smallest ratio that the message gives works.
   try {
     make_memory(parse_memory("hybrid:0.02", MomentRole::first), first);
@@ -234,6 +238,38 @@ TEST_CASE("hybrid: saved and loaded it goes on bit for bit, folded it keeps its 
   CHECK(exact_cells(through.optimizer) == before);
   CHECK(owners(through.optimizer, "first") == rows);
   give_and_step(through.optimizer, through.parameter, steps[0], size);
+}
+
+TEST_CASE("hybrid: moments of as many slots choose alike, also after a step that failed") {
+  const Case size{60, 33, 0, 0};
+  const std::vector<Step> steps = random_steps(size, 4);
+  int64_t failed = 0;
+  for (int64_t allocations = 0;; ++allocations) {
+    CAPTURE(allocations);
+    Training training(size, "hybrid:0.6");
+    give_and_step(training.optimizer, training.parameter, steps[0], size);
+    allocator().set_limit(1, allocations);
+    bool done = true;
+    try {
+      give_gradient(training.parameter, steps[2], size);
+      training.optimizer.step();
+    } catch (const OutOfMemory&) {
+      done = false;
+      ++failed;
+    }
+    allocator().set_limit(0);
+    if (done) break;
+    training.optimizer.clear_gradients();
+    give_and_step(training.optimizer, training.parameter, steps[4], size);
+    StateDict state;
+    training.optimizer.save(state);
+    const auto weights = [&](const char* moment) {
+      return state.tensors.at(fmt::format("optimizer.table.{}.weights", moment)).to_vector<float>();
+    };
+    CHECK(owners(training.optimizer, "first") == owners(training.optimizer, "second"));
+    CHECK(weights("first") == weights("second"));
+  }
+  CHECK(failed > 20);
 }
 
 TEST_CASE("hybrid: a step without gradient changes nothing") {

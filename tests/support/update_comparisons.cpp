@@ -285,6 +285,8 @@ void compare_folding(Device other) {
   const std::vector<Case> cases{
       {"sketch:0.5,width=12,reading=wiener", "sketch:0.5,width=12,reading=row_scaled", 30, 33},
       {"sketch:0.5,width=4,reading=mean_delta", "sketch:0.5,width=6,reading=linear", 30, 7},
+      {"sketch:0.5,width=7,reading=mean_delta", "banded:0.5,width=5", 30, 7},
+      {"dense", "sketch:0.5,width=1056", 3000, 8},
       {"banded:0.5,width=6", "banded:0.5,width=6", 30, 72},
       {"dense", "sketch:0.5,width=2112", 3000, 8},
       {"hybrid:0.6", "hybrid:0.6,reading=own_delta", 300, 33},
