@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
+#include "sketchgrad/optim/sketch_memory.h"
 
 namespace sketchgrad::apps {
 
@@ -33,6 +35,29 @@ bool depends_on_total(const std::string& schedule) {
 bool is_sketch(const std::string& memory, MomentRole role) {
   const MemorySpec spec = parse_memory(memory, role);
   return std::holds_alternative<CountSketch>(spec) || std::holds_alternative<CountMin>(spec);
+}
+
+bool is_banded(const MemorySpec& memory) {
+  const auto* const first = std::get_if<CountSketch>(&memory);
+  const auto* const second = std::get_if<CountMin>(&memory);
+  return (first != nullptr && first->banded) || (second != nullptr && second->banded);
+}
+
+// Rows of equal counts by id.
+std::vector<int32_t> by_falling_count(const std::vector<int64_t>& counts) {
+  std::vector<int32_t> rows(counts.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  std::stable_sort(rows.begin(), rows.end(), [&](int32_t a, int32_t b) {
+    return counts[static_cast<size_t>(a)] > counts[static_cast<size_t>(b)];
+  });
+  return rows;
+}
+
+// Null where there is none.
+const TableUse* find_use(const std::vector<TableUse>& uses, const std::string& name) {
+  const auto use = std::find_if(uses.begin(), uses.end(),
+                                [&](const TableUse& candidate) { return candidate.name == name; });
+  return use != uses.end() ? &*use : nullptr;
 }
 
 // Whether a setting may be another one after --resume: of two sketches the optimizer says whether
@@ -62,15 +87,23 @@ std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
   return folder;
 }
 
-void add_parameters(Optimizer& optimizer, const Module& model,
-                    const std::vector<Parameter*>& tables, const OptimizerOptions& options) {
+bool uses_bands(const OptimizerOptions& options) {
   const Moments moments = table_moments(options);
+  return is_banded(moments.first) || is_banded(moments.second);
+}
+
+void add_parameters(Optimizer& optimizer, const Module& model,
+                    const std::vector<Parameter*>& tables, const OptimizerOptions& options,
+                    const std::vector<TableUse>& uses) {
   for (Parameter* parameter : model.parameters()) {
-    if (std::find(tables.begin(), tables.end(), parameter) != tables.end()) {
-      optimizer.add(*parameter, moments);
-    } else {
+    if (std::find(tables.begin(), tables.end(), parameter) == tables.end()) {
       optimizer.add(*parameter);
+      continue;
     }
+    Moments moments = table_moments(options);
+    const TableUse* const use = find_use(uses, parameter->name);
+    if (use != nullptr && uses_bands(options)) moments.row_order = by_falling_count(use->counts);
+    optimizer.add(*parameter, moments);
   }
 }
 
@@ -81,34 +114,47 @@ nlohmann::json add_parameters_within(Optimizer& optimizer, const Module& model,
   const std::vector<Parameter*> parameters = model.parameters();
   std::vector<TableUse> all;
   for (const Parameter* parameter : parameters) {
-    const auto known = std::find_if(
-        uses.begin(), uses.end(), [&](const TableUse& use) { return use.name == parameter->name; });
-    all.push_back(known != uses.end() ? *known : table_use(*parameter));
+    const TableUse* const known = find_use(uses, parameter->name);
+    all.push_back(known != nullptr ? *known : table_use(*parameter));
   }
   const int64_t budget = parse_bytes("--optimizer-memory", options.memory);
   const MemoryPlan plan = plan_memories(optimizer, all, budget);
   const RuleStep rule = optimizer.rule_step(1);
-  say(fmt::format("{:<22} {:<8} {:<26} {:>13} {:>9} {:>15}", "state of", "moment", "memory",
-                  "bytes", "of dense", "expected error"));
+  say(fmt::format("{:<22} {:<8} {:<26} {:>18} {:>13} {:>9} {:>15}", "state of", "moment", "memory",
+                  "buckets", "bytes", "of dense", "expected error"));
   json tables = json::array();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const PlannedTable& table = plan.tables[i];
     optimizer.add(*parameters[i], table.moments);
-    const auto tell = [&](const char* moment, const MemorySpec& spec, int64_t bytes,
+    const auto tell = [&](MomentRole role, const MemorySpec& spec, int64_t bytes,
                           const ExpectedError& error) {
+      const char* const moment = role == MomentRole::first ? "first" : "second";
       const auto dense = static_cast<double>(parameters[i]->value.numel()) * 4;
-      say(fmt::format("{:<22} {:<8} {:<26} {:>13} {:>8.2f}% {:>15.3f}", parameters[i]->name, moment,
-                      to_string(spec), bytes, 100.0 * static_cast<double>(bytes) / dense,
-                      error.step));
-      tables.push_back({{"parameter", parameters[i]->name},
-                        {"moment", moment},
-                        {"memory", to_string(spec)},
-                        {"bytes", bytes},
-                        {"expected_error", error.step},
-                        {"expected_state_error", error.state}});
+      json entry = {{"parameter", parameters[i]->name}, {"moment", moment},
+                    {"memory", to_string(spec)},        {"bytes", bytes},
+                    {"expected_error", error.step},     {"expected_state_error", error.state}};
+      std::string buckets;
+      const auto* const sketch =
+          dynamic_cast<const SketchMemory*>(optimizer.memory(*parameters[i], role));
+      if (sketch != nullptr) {
+        const SketchGeometry& geometry = sketch->geometry();
+        buckets = fmt::format("{} x {}", geometry.depth, geometry.width);
+        if (geometry.heavy_rows > 0) buckets += fmt::format(" + {}", geometry.heavy_rows);
+        entry.update({{"depth", geometry.depth},
+                      {"width", geometry.width},
+                      {"heavy_rows", geometry.heavy_rows}});
+      }
+      say(fmt::format("{:<22} {:<8} {:<26} {:>18} {:>13} {:>8.2f}% {:>15.3f}", parameters[i]->name,
+                      moment, to_string(spec), buckets, bytes,
+                      100.0 * static_cast<double>(bytes) / dense, error.step));
+      tables.push_back(std::move(entry));
     };
-    if (rule.first) tell("first", table.moments.first, table.first_bytes, table.first_error);
-    if (rule.second) tell("second", table.moments.second, table.second_bytes, table.second_error);
+    if (rule.first) {
+      tell(MomentRole::first, table.moments.first, table.first_bytes, table.first_error);
+    }
+    if (rule.second) {
+      tell(MomentRole::second, table.moments.second, table.second_bytes, table.second_error);
+    }
   }
   say(fmt::format("{} of {} bytes for the optimizer's state; dense it would be {}", plan.bytes,
                   budget, plan.dense_bytes));

@@ -22,9 +22,13 @@ void check_files(const RunOptions& run);
 std::optional<CheckpointFolder> open_folder(const RunOptions& run);
 
 // Adds all parameters of the model: those among `tables` with the memories that the options mean,
-// the others with the optimizer's own.
+// the others with the optimizer's own. Banded sketches take rows in the order of their ids, or of
+// the tables among `uses` by falling count.
 void add_parameters(Optimizer& optimizer, const Module& model,
-                    const std::vector<Parameter*>& tables, const OptimizerOptions& options);
+                    const std::vector<Parameter*>& tables, const OptimizerOptions& options,
+                    const std::vector<TableUse>& uses = {});
+// Whether one of the memories that the options mean has bands.
+bool uses_bands(const OptimizerOptions& options);
 
 // The same where the options name a budget: with memories that plan_memories chooses. `uses`: of
 // those parameters of which is known how often their rows occur; of the others all rows are alike,

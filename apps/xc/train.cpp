@@ -158,8 +158,12 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   Optimizer optimizer = make_optimizer(settings.optimizer, files.seed);
   json memory_plan = json::object();
   if (settings.optimizer.memory.empty()) {
+    // Ids of features are hashes.
+    const std::vector<TableUse> uses = uses_bands(settings.optimizer)
+                                           ? table_uses(model, options, data.train, rows)
+                                           : std::vector<TableUse>();
     add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),
-                   settings.optimizer);
+                   settings.optimizer, uses);
   } else {
     memory_plan = add_parameters_within(
         optimizer, model, table_uses(model, options, data.train, rows), settings.optimizer, say);

@@ -209,6 +209,9 @@ TEST_CASE("lm train: a budget for the optimizer's state is kept, and named where
       }
       for (const nlohmann::json& moment : report["optimizer_memory_plan"]) {
         planned += moment["bytes"].get<int64_t>();
+        const bool sketched = std::string(moment["memory"]).find(":0.") != std::string::npos;
+        CHECK(moment.contains("width") == sketched);
+        if (sketched) CHECK((moment["width"] >= 1 && moment["depth"] >= 1));
       }
       CHECK(taken == planned);
       CHECK(taken <= bytes);

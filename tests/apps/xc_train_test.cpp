@@ -250,6 +250,40 @@ TEST_CASE("xc train: sketched state has the planned bytes, and tables can be cho
   }
 }
 
+TEST_CASE("xc train: bands hold features and classes of like counts") {
+  Fixture fixture;
+  TrainSettings settings = fixture.settings;
+  settings.model.model = "sampled";
+  settings.steps = 1;
+  settings.optimizer.moment2 = "banded:0.5";
+  settings.run.checkpoint = fixture.folder / "banded";
+  fixture.run(settings);
+  const Examples examples = Examples::open(settings.data);
+  std::vector<int64_t> rows(static_cast<size_t>(examples.rows()));
+  std::iota(rows.begin(), rows.end(), 0);
+  std::vector<int64_t> features(static_cast<size_t>(examples.feature_dim()));
+  for (const int32_t feature : examples.batch(rows).features.to_vector<int32_t>()) {
+    ++features[static_cast<size_t>(feature)];
+  }
+  const auto classes = examples.class_counts();
+  const StateDict state = load_safetensors(settings.run.checkpoint + "/latest.safetensors");
+  int tables = 0;
+  for (const auto& [name, ranks] : state.tensors) {
+    if (name.find(".row_ranks") == std::string::npos) continue;
+    ++tables;
+    const bool is_input = ranks.numel() == std::ssize(features);
+    std::vector<int64_t> in_order(static_cast<size_t>(ranks.numel()));
+    for (int64_t row = 0; row < ranks.numel(); ++row) {
+      const auto at = static_cast<size_t>(row);
+      in_order[static_cast<size_t>(ranks.data<int32_t>()[row])] =
+          is_input ? features[at] : std::max(classes[at], 1);
+    }
+    CHECK(std::is_sorted(in_order.begin(), in_order.end(), std::greater<>()));
+    CHECK(in_order.front() > in_order.back());
+  }
+  CHECK(tables == 2);
+}
+
 TEST_CASE("xc train: a budget for the optimizer's state is kept") {
   Fixture fixture;
   for (const char* model : {"mach", "sampled"}) {

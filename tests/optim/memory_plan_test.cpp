@@ -4,12 +4,14 @@
 
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <random>
 
 #include "sketchgrad/optim/adagrad.h"
 #include "sketchgrad/optim/adam.h"
 #include "sketchgrad/optim/memory_study.h"
 #include "sketchgrad/optim/momentum.h"
+#include "sketchgrad/optim/sketch_memory.h"
 #include "sketchgrad/optim/sm3.h"
 
 namespace sketchgrad::test {
@@ -121,6 +123,12 @@ TEST_CASE("plan: more bytes do not cost more, and skew is worth bytes") {
   const MemorySpec sketch = CountSketch{.ratio = 0.2};
   CHECK(expected_error(sketch, context, two[1]).step <
         expected_error(sketch, context, two[0]).step - 0.1);
+  // And a budget goes where it is needed.
+  const MemoryPlan plan = plan_memories(adam, two, dense_bytes(two, 2) / 10);
+  const auto bytes = [&](size_t i) {
+    return plan.tables[i].first_bytes + plan.tables[i].second_bytes;
+  };
+  CHECK(bytes(0) > 2 * bytes(1));
 }
 
 TEST_CASE("plan: a budget that is too small names the smallest that works") {
@@ -162,6 +170,8 @@ TEST_CASE("plan: what a rule keeps otherwise by default stays") {
 struct Simulation {
   TableUse use;
   std::vector<double> measured;
+  // Of sketches of first moments: what active rows found before each of the last steps.
+  std::vector<double> measured_steps;
   Simulation(const std::vector<const char*>& memories, MomentRole role, bool all_rows, int steps) {
     constexpr int64_t kRows = 1500, kDim = 48, kOccurrences = 60;
     const std::vector<int64_t> weights = zipf_counts(kRows, 1e6);
@@ -177,6 +187,12 @@ struct Simulation {
     std::vector<MemorySpec> specs;
     for (const char* memory : memories) specs.push_back(parse_memory(memory, role));
     MemoryStudy study(optimizer, table, role, specs, 0);
+    std::vector<std::unique_ptr<Sketched>> sketched;
+    for (const MemorySpec& spec : specs) {
+      if (std::holds_alternative<CountSketch>(spec)) {
+        sketched.push_back(std::make_unique<Sketched>(spec, kRows, kDim));
+      }
+    }
     std::mt19937 random(7);
     std::discrete_distribution<int32_t> rows(weights.begin(), weights.end());
     std::normal_distribution<float> normal;
@@ -207,11 +223,55 @@ struct Simulation {
                                      Tensor::from(some, {count, kDim}, {Category::gradient, "g"})});
       }
       study.step();
+      const Tensor exact = optimizer.memory(table, MomentRole::first)->tensors()[0].second;
+      for (const auto& one : sketched) {
+        if (steps - step <= 300) one->compare(table.gradient, exact);
+        one->step(table.gradient);
+      }
       optimizer.step();
       optimizer.clear_gradients();
     }
     for (const MemoryErrors& errors : study.errors()) measured.push_back(errors.all.relative);
+    for (const auto& one : sketched) measured_steps.push_back(std::sqrt(one->wrong / one->whole));
   }
+
+  // The same table with its first moment in a sketch.
+  struct Sketched {
+    Parameter table;
+    Optimizer optimizer{Adam{}};
+    double wrong = 0.0, whole = 0.0;
+    Sketched(const MemorySpec& spec, int64_t rows, int64_t dim) : table("table", {rows, dim}) {
+      optimizer.add(table, {spec, Dense{}});
+    }
+    void compare(Gradient& gradient, const Tensor& exact) {
+      const int64_t dim = table.value.size(1);
+      std::vector<int32_t> ids(static_cast<size_t>(gradient.values().numel() / dim));
+      std::iota(ids.begin(), ids.end(), 0);
+      if (gradient.kind() == Gradient::Kind::row_sparse) {
+        ids = gradient.rows().ids.to_vector<int32_t>();
+      }
+      const auto count = static_cast<int64_t>(ids.size());
+      const Tensor read = Tensor::zeros({count, dim}, {Category::workspace, "read"});
+      dynamic_cast<const SketchMemory&>(*optimizer.memory(table, MomentRole::first))
+          .read(ids.data(), read.matrix());
+      for (int64_t r = 0; r < count; ++r) {
+        for (int64_t c = 0; c < dim; ++c) {
+          const double value = exact.data<float>()[ids[static_cast<size_t>(r)] * dim + c];
+          wrong += std::pow(read.data<float>()[r * dim + c] - value, 2);
+          whole += value * value;
+        }
+      }
+    }
+    void step(Gradient& gradient) {
+      if (gradient.kind() == Gradient::Kind::row_sparse) {
+        table.gradient.add(gradient.rows());
+      } else {
+        table.gradient.add(gradient.values());
+      }
+      optimizer.step();
+      optimizer.clear_gradients();
+    }
+  };
 };
 
 TEST_CASE("plan: expected errors of first moments are those of simulated ones") {
@@ -222,10 +282,12 @@ TEST_CASE("plan: expected errors of first moments are those of simulated ones") 
     const Simulation simulation(memories, MomentRole::first, all_rows, 3000);
     for (size_t i = 0; i < memories.size(); ++i) {
       const MemorySpec spec = parse_memory(memories[i], MomentRole::first);
-      const double expected = expected_error(spec, context, simulation.use).state;
+      const ExpectedError expected = expected_error(spec, context, simulation.use);
       CAPTURE(std::string(memories[i]));
-      CAPTURE(expected);
-      CHECK(std::abs(simulation.measured[i] - expected) < 0.25);
+      CAPTURE(expected.state);
+      CAPTURE(expected.step);
+      CHECK(std::abs(simulation.measured[i] - expected.state) < 0.25);
+      CHECK(std::abs(simulation.measured_steps[i] - expected.step) < 0.2);
     }
   }
 }
