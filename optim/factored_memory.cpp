@@ -8,11 +8,6 @@ namespace sketchgrad {
 
 namespace {
 
-Tensor state(const StateMemoryContext& context, const std::string& part, int64_t count) {
-  return Tensor::zeros({count}, {Category::optimizer_state, context.name + "." + part},
-                       DType::float32, context.device);
-}
-
 Tensor workspace(const StepRows& rows, const char* name, int64_t count) {
   return Tensor::empty({count}, {Category::workspace, name}, DType::float32, rows.device());
 }
@@ -41,7 +36,7 @@ RowWiseMemory::RowWiseMemory(const StateMemoryContext& context) {
         "[rowwise] {} is a first moment, whose elements differ in sign: their mean is no estimate; "
         "rowwise is for second moments",
         context.name);
-  rows_ = state(context, "rows", context.rows);
+  rows_ = state_floats(context, "rows", context.rows);
 }
 
 int64_t RowWiseMemory::planned_bytes(const StateMemoryContext& context) {
@@ -58,8 +53,8 @@ std::vector<std::pair<std::string, Tensor>> RowWiseMemory::tensors() const {
 }
 
 RankOneMemory::RankOneMemory(const StateMemoryContext& context)
-    : rows_(state(context, "rows", context.rows)),
-      columns_(state(context, "columns", context.dim)) {}
+    : rows_(state_floats(context, "rows", context.rows)),
+      columns_(state_floats(context, "columns", context.dim)) {}
 
 int64_t RankOneMemory::planned_bytes(const StateMemoryContext& context) {
   return (context.rows + context.dim) * kFloat;
@@ -113,14 +108,15 @@ Sm3Memory::Sm3Memory(const StateMemoryContext& context, const Sm3Covers& spec)
         "[sm3] {}: bounds of columns cannot decay by the steps that left single rows out", name_);
   check(context.role == MomentRole::second,
         "[sm3] {} is a first moment: bounds of squares hold second moments only", name_);
-  rows_ = state(context, "rows", context.rows);
+  rows_ = state_floats(context, "rows", context.rows);
   const Shape shape = columns_shape(context);
   int64_t outer = 1;
   int64_t inner = context.dim;
   for (size_t axis = 0; axis < shape.size(); ++axis) {
     const int64_t size = shape[axis];
     inner /= std::max<int64_t>(size, 1);
-    axes_.push_back({{outer, size, inner}, state(context, fmt::format("axis{}", axis + 1), size)});
+    axes_.push_back(
+        {{outer, size, inner}, state_floats(context, fmt::format("axis{}", axis + 1), size)});
     outer *= size;
   }
 }

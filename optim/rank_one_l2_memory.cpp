@@ -6,17 +6,9 @@
 
 namespace sketchgrad {
 
-namespace {
-
-Tensor state(const StateMemoryContext& context, const char* part, int64_t count) {
-  return Tensor::zeros({count}, {Category::optimizer_state, context.name + "." + part},
-                       DType::float32, context.device);
-}
-
-}  // namespace
-
 RankOneL2Memory::RankOneL2Memory(const StateMemoryContext& context)
-    : left_(state(context, "left", context.rows)), right_(state(context, "right", context.dim)) {
+    : left_(state_floats(context, "left", context.rows)),
+      right_(state_floats(context, "right", context.dim)) {
   const kernels::Exec exec = right_.exec();
   float* const v = right_.data<float>();
   const bool with_signs = context.role == MomentRole::first && context.dim > 1;

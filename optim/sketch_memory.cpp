@@ -481,9 +481,16 @@ void CountMinMemory::end(StepRows& rows) {
 void CountMinMemory::save(StateDict& state, const std::string& prefix) const {
   SketchMemory::save(state, prefix);
   state.set_integer(prefix + "cleanings", cleanings_);
+  state.set_integer(prefix + "clean_every", cleaning_.every);
 }
 
 void CountMinMemory::load(const StateDict& state, const std::string& prefix) {
+  const std::string key = prefix + "clean_every";
+  const int64_t every = state.metadata.contains(key) ? state.integer(key) : cleaning_.every;
+  check(every == cleaning_.every,
+        "[sketch] {}: {} holds a sketch cleaned every {} steps (0: never), this optimizer cleans "
+        "every {}",
+        name(), state.source, every, cleaning_.every);
   SketchMemory::load(state, prefix);
   cleanings_ = state.integer(prefix + "cleanings");
 }

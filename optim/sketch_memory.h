@@ -62,6 +62,7 @@ class SketchMemory : public StateMemory {
   void read(const int32_t* ids, kernels::Matrix values) const;
 
  protected:
+  const std::string& name() const { return name_; }
   void scale_estimates(const StepRows&, float factor);
   SketchMemory(const StateMemoryContext&, SketchGeometry, Reading, int64_t row_floats);
 

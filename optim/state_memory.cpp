@@ -86,6 +86,11 @@ StateMemoryContext memory_context(const std::string& name, const Tensor& paramet
           .columns_shape = shape.size() > 2 ? Shape(shape.begin() + 1, shape.end()) : Shape()};
 }
 
+Tensor state_floats(const StateMemoryContext& context, const std::string& part, int64_t count) {
+  return Tensor::zeros({count}, {Category::optimizer_state, context.name + "." + part},
+                       DType::float32, context.device);
+}
+
 uint64_t rounding_seed(const StateMemoryContext& context) {
   return context.hash_seed ^ (context.role == MomentRole::first ? 0x1B0Fu : 0x2B0Fu);
 }

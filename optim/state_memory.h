@@ -130,6 +130,9 @@ kernels::Matrix table_view(const Tensor& value);
 StateMemoryContext memory_context(const std::string& name, const Tensor& parameter, MomentRole role,
                                   const kernels::Accumulate& accumulate, uint64_t hash_seed);
 
+// Zeros, as optimizer_state "NAME.part".
+Tensor state_floats(const StateMemoryContext& context, const std::string& part, int64_t count);
+
 // What draws the bits of stochastic rounding, for each moment of a table apart and anew in each
 // step.
 uint64_t rounding_seed(const StateMemoryContext& context);

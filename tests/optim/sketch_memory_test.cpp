@@ -798,6 +798,23 @@ TEST_CASE("cleaning multiplies the sketch every so many steps") {
   CHECK(step() == 6.0f);
 }
 
+TEST_CASE("a checkpoint goes on with the same period of cleaning") {
+  const auto table = [](Parameter& parameter, int64_t every) {
+    auto optimizer = std::make_unique<Optimizer>(Adam{}, 1);
+    optimizer->add(parameter, {Dense{}, CountMin{.width = 4, .cleaning = {0.5f, every}}});
+    return optimizer;
+  };
+  Parameter first("table", {10, 3}), second("table", {10, 3});
+  StateDict state;
+  table(first, 1000)->save(state);
+  table(second, 1000)->load(state);
+  CHECK_THROWS_WITH_AS(table(second, 100)->load(state),
+                       doctest::Contains("cleaned every 1000 steps (0: never), this optimizer "
+                                         "cleans every 100"),
+                       InvalidArgument);
+  CHECK_THROWS_AS(table(second, 0)->load(state), InvalidArgument);
+}
+
 TEST_CASE("cleaning multiplies the estimate of a row, in the default reading") {
   constexpr int64_t dim = 70;  // two pieces
   for (const float alpha : {1.0f, 0.5f, 0.0f}) {
