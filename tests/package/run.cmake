@@ -29,7 +29,8 @@ extract(cpp "${WORK_DIR}/readme/main.cpp")
 extract(cmake "${WORK_DIR}/readme/CMakeLists.txt")
 build("${WORK_DIR}/readme" "${WORK_DIR}/readme/build")
 execute_process(COMMAND "${WORK_DIR}/readme/build/example" OUTPUT_VARIABLE printed
-                ECHO_OUTPUT_VARIABLE COMMAND_ERROR_IS_FATAL ANY)
+                WORKING_DIRECTORY "${WORK_DIR}/readme" ECHO_OUTPUT_VARIABLE
+                COMMAND_ERROR_IS_FATAL ANY)
 
 # What README.md says of the output.
 string(REGEX REPLACE "[ \n]+" " " text "${readme}")
@@ -42,8 +43,8 @@ foreach(line "${CMAKE_MATCH_1} bytes  embedding.weight.first.cells"
     message(FATAL_ERROR "README.md gives '${line}', the example prints otherwise")
   endif()
 endforeach()
-if(NOT printed MATCHES "step 100: loss ([0-9.]+).*step 500: loss ([0-9.]+)")
+if(NOT printed MATCHES "step 100: loss ([0-9.]+).*step 500: loss ([0-9.]+).*loaded: loss ([0-9.]+)")
   message(FATAL_ERROR "the example of README.md prints no losses")
-elseif(NOT CMAKE_MATCH_2 LESS CMAKE_MATCH_1)
+elseif(NOT CMAKE_MATCH_2 LESS CMAKE_MATCH_1 OR NOT CMAKE_MATCH_3 LESS CMAKE_MATCH_1)
   message(FATAL_ERROR "README.md says that the loss falls")
 endif()
