@@ -5,13 +5,13 @@
 
 namespace sketchgrad::apps {
 
-ColumnBatches::ColumnBatches(TokenIds ids, int64_t batch, int64_t bptt, int64_t limit)
+ColumnBatches::ColumnBatches(TokenIds ids, int64_t batch, int64_t bptt, int64_t limit,
+                             const std::string& text)
     : ids_(std::move(ids)), batch_(batch), bptt_(bptt) {
-  check(batch > 0 && bptt > 0, "[batches] batch {} and bptt {} must be at least 1", batch, bptt);
+  check(batch > 0 && bptt > 0, "{} batch {} and bptt {} must be at least 1", text, batch, bptt);
   const int64_t tokens = limit > 0 ? std::min(limit, ids_.size()) : ids_.size();
   column_ = tokens / batch;
-  check(column_ >= 2, "[batches] {} tokens are too few for {} columns of at least 2", tokens,
-        batch);
+  check(column_ >= 2, "{} {} tokens are too few for {} columns of at least 2", text, tokens, batch);
 }
 
 Segment ColumnBatches::segment(int64_t index) const {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "sketchgrad/apps/common/token_ids.h"
 
 namespace sketchgrad::apps {
@@ -18,8 +20,10 @@ struct Segment {
 class ColumnBatches {
  public:
   // `limit`: only so many tokens from the beginning; 0: all. The ids are not copied but for those
-  // of a segment. Throws InvalidArgument where a column would be shorter than two tokens.
-  ColumnBatches(TokenIds ids, int64_t batch, int64_t bptt, int64_t limit = 0);
+  // of a segment. Throws InvalidArgument, which begins with `text`, where a column would be shorter
+  // than two tokens.
+  ColumnBatches(TokenIds ids, int64_t batch, int64_t bptt, int64_t limit = 0,
+                const std::string& text = "[batches]");
 
   int64_t batch() const { return batch_; }
   int64_t segments() const { return (column_ - 1 + bptt_ - 1) / bptt_; }

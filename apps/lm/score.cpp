@@ -34,8 +34,9 @@ bool score_text(const EvalSettings& settings) {
                        compute.device());
   const TokenIds ids = read_text(settings.data, trained.vocabulary);
   const StopSignal stop;
-  const auto mean =
-      evaluate(trained.model, ColumnBatches(ids, settings.batch, settings.bptt), "eval");
+  const ColumnBatches batches(ids, settings.batch, settings.bptt, /*limit=*/0,
+                              fmt::format("--data {}:", settings.data));
+  const auto mean = evaluate(trained.model, batches, "eval");
   if (!mean) return false;
   print_line(stdout, fmt::format("perplexity {:.4f} ({} tokens)", perplexity(mean->value()),
                                  mean->examples));

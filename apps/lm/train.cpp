@@ -132,6 +132,28 @@ json identity(const TrainSettings& settings, const Texts& texts,
   return result;
 }
 
+ColumnBatches train_columns(const TrainSettings& settings, const Texts& texts) {
+  return {texts.train.ids, settings.batch, settings.bptt, /*limit=*/0,
+          fmt::format("--train {}:", fmt::join(settings.train, ", "))};
+}
+
+ColumnBatches valid_columns(const TrainSettings& settings, const Texts& texts, int64_t limit) {
+  return {texts.valid, settings.eval_batch, settings.bptt, limit,
+          fmt::format("--valid {}:", settings.valid)};
+}
+
+ColumnBatches test_columns(const TrainSettings& settings, const Texts& texts) {
+  return {texts.test, settings.eval_batch, settings.bptt, /*limit=*/0,
+          fmt::format("--test {}:", settings.test)};
+}
+
+// Before the training, not behind it.
+void check_lengths(const TrainSettings& settings, const Texts& texts) {
+  train_columns(settings, texts);
+  valid_columns(settings, texts, settings.valid_limit);
+  if (!settings.test.empty()) test_columns(settings, texts);
+}
+
 int64_t total_steps(const TrainSettings& settings, const ColumnBatches& train) {
   return settings.steps > 0 ? settings.steps : settings.epochs * train.segments();
 }
@@ -149,14 +171,12 @@ std::optional<Scores> score(const TrainSettings& settings, const Texts& texts, L
   if (settings.valid_limit == 0) {
     scores.valid = figures.validations.back().loss;
   } else {
-    const auto mean =
-        evaluate(model, ColumnBatches(texts.valid, settings.eval_batch, settings.bptt), "valid");
+    const auto mean = evaluate(model, valid_columns(settings, texts, /*limit=*/0), "valid");
     if (!mean) return std::nullopt;
     scores.valid = mean->value();
   }
-  if (texts.test.size() > 0) {
-    const auto mean =
-        evaluate(model, ColumnBatches(texts.test, settings.eval_batch, settings.bptt), "test");
+  if (!settings.test.empty()) {
+    const auto mean = evaluate(model, test_columns(settings, texts), "test");
     if (!mean) return std::nullopt;
     scores.test = mean->value();
   }
@@ -202,7 +222,8 @@ struct Run {
 
 TrainOutcome Run::operator()(MemoryWatch& watch) const {
   const LanguageModelOptions options = model_options(settings, texts.train.vocabulary);
-  const ColumnBatches train_batches(texts.train.ids, settings.batch, settings.bptt);
+  check_lengths(settings, texts);
+  const ColumnBatches train_batches = train_columns(settings, texts);
   const int64_t steps = total_steps(settings, train_batches);
   const auto schedule = parse_schedule(settings.run.schedule, steps);
   LanguageModel model(options, settings.run.seed, device,
@@ -219,8 +240,7 @@ TrainOutcome Run::operator()(MemoryWatch& watch) const {
   watch.describe(optimizer);
 
   LanguageModelTask task(model, texts.train.vocabulary, train_batches,
-                         ColumnBatches(texts.valid, settings.eval_batch, settings.bptt,
-                                       /*limit=*/settings.valid_limit),
+                         valid_columns(settings, texts, settings.valid_limit),
                          identity(settings, texts, options));
   MetricsLog metrics;
   TrainerOptions training =
@@ -267,8 +287,7 @@ class TextPlanner : public RunPlanner {
   PlannedRun plan(int64_t batch) const override {
     Run run{std::chrono::steady_clock::now(), settings_, kCpu, 0, texts_, counts_};
     run.settings.batch = batch;
-    const int64_t steps =
-        total_steps(run.settings, ColumnBatches(texts_.train.ids, batch, run.settings.bptt));
+    const int64_t steps = total_steps(run.settings, train_columns(run.settings, texts_));
     run.settings.steps = traced_steps(steps, batch * run.settings.bptt);
     return trace_run(run.settings.run, [&](MemoryWatch& watch) { return run(watch).finished; });
   }

@@ -113,6 +113,23 @@ TEST_CASE("lm program: trains by a named config, then scores and generates") {
   check_error(run.lm(run.small() + " --steps 5 --checkpoint " + checkpoint), 2, "--resume");
 }
 
+TEST_CASE("lm program: texts that are too short are refused before training, with their names") {
+  const Run run;
+  const std::string tiny = run.folder.file("tiny", "w1 w2 w3\n");
+  const std::string metrics = run.folder.file("metrics", "old\n");
+  const std::string few = " --steps 1 --metrics " + metrics;
+  check_error(run.lm(run.small() + few + " --test " + tiny), 2, "--test " + tiny + ": 4 tokens");
+  check_error(run.lm(run.small() + few + " --valid " + tiny), 2, "--valid " + tiny + ": 4 tokens");
+  check_error(run.lm(run.small() + few + " --valid-limit 19"), 2,
+              "--valid " + (run.folder / "valid") + ": 19 tokens");
+  check_error(run.lm(run.small() + few + " --batch 100000"), 2,
+              "--train " + (run.folder / "train") + ": ");
+  CHECK(read_whole(metrics) == "old\n");
+  const std::string checkpoint = " --checkpoint " + (run.folder / "run");
+  REQUIRE(run.lm(run.small() + few + checkpoint).code == 0);
+  check_error(run.lm("eval --data " + tiny + checkpoint), 2, "--data " + tiny + ": 4 tokens");
+}
+
 TEST_CASE("lm program: several training texts are one") {
   const Run run;
   const std::string text = generated_text(200, 40, 5);

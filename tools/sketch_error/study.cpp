@@ -1,6 +1,6 @@
 #include "sketchgrad/tools/sketch_error/study.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <utility>
@@ -176,7 +176,8 @@ bool study(const StudySettings& settings, const std::function<void(const json& e
   const CachedReader reader(
       settings.cache, [](const std::string& line) { print_line(stderr, "sketch_error: " + line); });
   const TrainingText text = reader.read_training_text(settings.train, settings.vocabulary);
-  const ColumnBatches batches(text.ids, settings.batch, settings.bptt);
+  const ColumnBatches batches(text.ids, settings.batch, settings.bptt, /*limit=*/0,
+                              fmt::format("--train {}:", fmt::join(settings.train, ", ")));
   Model model(settings, text.vocabulary.size(), compute.device());
   Optimizer optimizer = make_optimizer(options, settings.seed);
   optimizer.add(model.parameters());
