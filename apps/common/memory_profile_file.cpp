@@ -23,6 +23,14 @@ namespace fs = std::filesystem;
 constexpr const char* kFormat = "sketchgrad-memory-profile";
 constexpr int kVersion = 1;
 
+void make_folder(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw IoError(fmt::format("[memory profile] {}: cannot be made: {}", folder, error.message()));
+  }
+}
+
 json to_json(const MemoryStretch& stretch) {
   return {{"label", stretch.label},
           {"step", stretch.step},
@@ -198,12 +206,13 @@ json to_json(const ProfiledRun& run) {
   return file;
 }
 
+void check_memory_profile(const std::string& folder) {
+  make_folder(folder);
+  check_replaceable("memory profile", memory_profile_file(folder));
+}
+
 void write_memory_profile(const std::string& folder, const ProfiledRun& run) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) {
-    throw IoError(fmt::format("[memory profile] {}: cannot be made: {}", folder, error.message()));
-  }
+  make_folder(folder);
   // Paths among the arguments need not be UTF-8.
   const std::string text = to_json(run).dump(-1, ' ', false, json::error_handler_t::replace);
   replace_file("memory profile", memory_profile_file(folder),

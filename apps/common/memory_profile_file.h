@@ -32,6 +32,9 @@ std::string memory_profile_file(const std::string& folder);
 // The file's content; its format is described in docs/memory.md.
 nlohmann::json to_json(const ProfiledRun& run);
 
+// Makes the folder where it is not there. Throws IoError now where write_memory_profile would at
+// the end of a run.
+void check_memory_profile(const std::string& folder);
 // Makes the folder where it is not there, and replaces the file. Throws IoError.
 void write_memory_profile(const std::string& folder, const ProfiledRun& run);
 // Throws IoError for a file that cannot be read, DataError for one that is no profile.

@@ -66,8 +66,11 @@ ProfiledRun MemoryWatch::profiled() const {
 }
 
 void MemoryWatch::finish() {
-  if (profile_ != nullptr && !folder_.empty()) write_memory_profile(folder_, profiled());
+  if (profile_ == nullptr || folder_.empty()) return;
+  const ProfiledRun run = profiled();
+  // First, so that what cannot be written is not tried again.
   profile_.reset();
+  write_memory_profile(folder_, run);
 }
 
 }  // namespace sketchgrad::apps

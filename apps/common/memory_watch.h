@@ -31,7 +31,7 @@ class MemoryWatch {
   void begin(const char* stretch);
   // The profile so far. Requires one.
   ProfiledRun profiled() const;
-  // Writes the profile. Throws IoError.
+  // Writes the profile, or tries to: it is done then. Throws IoError.
   void finish();
   // What the destructor does.
   void close() noexcept;

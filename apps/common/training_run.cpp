@@ -76,6 +76,7 @@ bool may_differ(const std::string& name, const json& before, const json& now) {
 void check_files(const RunOptions& run) {
   if (!run.report.empty()) check_replaceable("report", run.report);
   if (!run.metrics.empty()) check_metrics_path(run.metrics);
+  if (!run.memory_profile.empty()) check_memory_profile(run.memory_profile);
 }
 
 std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
@@ -259,6 +260,16 @@ void print_memory_table(Device device) {
   std::string table = format_memory_table(allocator(device).peak(), allocator(device).at_peak());
   table.pop_back();  // its last end of line
   print_line(stdout, table);
+}
+
+void write_results(const RunOptions& run, const json& report, MemoryWatch& watch) {
+  try {
+    if (!run.report.empty()) write_json(run.report, report);
+  } catch (const IoError&) {
+    watch.close();  // tells on stderr what happens to the profile
+    throw;
+  }
+  watch.finish();
 }
 
 }  // namespace sketchgrad::apps

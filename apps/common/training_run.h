@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/memory_watch.h"
 #include "sketchgrad/apps/common/options.h"
 #include "sketchgrad/apps/common/trainer.h"
 #include "sketchgrad/optim/memory_plan.h"
@@ -71,5 +72,9 @@ nlohmann::json telemetry_report(const Trainer& trainer, const RunOptions& run);
 // peak_report and state_report.
 nlohmann::json memory_report(const Optimizer& optimizer, Device device);
 void print_memory_table(Device device);
+
+// What a run leaves behind: its report, then its memory profile. Where the report cannot be written
+// the profile is all the same, as far as that goes. Throws IoError.
+void write_results(const RunOptions& run, const nlohmann::json& report, MemoryWatch& watch);
 
 }  // namespace sketchgrad::apps

@@ -11,9 +11,7 @@
 #include "sketchgrad/apps/common/content_hash.h"
 #include "sketchgrad/apps/common/memory_advice.h"
 #include "sketchgrad/apps/common/memory_watch.h"
-#include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/print.h"
-#include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/run_planner.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/training_run.h"
@@ -355,9 +353,8 @@ TrainOutcome train(TrainSettings settings) {
     throw_with_advice(error, [&] { return advice_of(run, available); });
   }
   if (!outcome.finished) return outcome;
-  watch.finish();
-  if (!run.settings.run.report.empty()) write_json(run.settings.run.report, outcome.report);
   print_summary(outcome.report, compute.device());
+  write_results(run.settings.run, outcome.report, watch);
   return outcome;
 }
 

@@ -13,7 +13,6 @@
 #include "sketchgrad/apps/common/memory_advice.h"
 #include "sketchgrad/apps/common/memory_watch.h"
 #include "sketchgrad/apps/common/print.h"
-#include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/run_planner.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/training_run.h"
@@ -470,14 +469,13 @@ TrainOutcome train(const TrainSettings& settings) {
     throw_with_advice(error, [&] { return advice_of(training, options, available); });
   }
   if (!results) return {};
-  watch.finish();
   json report = settings_report(settings, options, training.rows);
   report["threads"] = compute.threads();
   report.update(*results);
   report.update(peak_report(compute.device()));
-  if (!settings.run.report.empty()) write_json(settings.run.report, report);
   print_scores(report);
   print_memory_table(compute.device());
+  write_results(settings.run, report, watch);
   return {true, std::move(report)};
 }
 

@@ -256,6 +256,21 @@ TEST_CASE("lm program: without memory it tells for what") {
 }
 #endif
 
+TEST_CASE("lm program: a memory profile that cannot be written is refused before training") {
+  const Run run;
+  const std::string metrics = run.folder.file("metrics", "old\n");
+  const std::string taken = run.folder.file("taken", "");
+  std::filesystem::create_directories(run.folder / "full/memory.json");
+  for (const std::string& folder : {taken, run.folder / "full"}) {
+    CAPTURE(folder);
+    const CommandResult result =
+        run.lm(run.small() + " --steps 1 --metrics " + metrics + " --memory-profile " + folder);
+    check_error(result, 1, "[memory profile] " + folder);
+    CHECK(result.output.find("[memory profile]") == result.output.rfind("[memory profile]"));
+  }
+  CHECK(read_whole(metrics) == "old\n");
+}
+
 TEST_CASE("lm program: an early error leaves the metrics of another run") {
   const Run run;
   const std::string metrics = run.folder.file("metrics", "old\n");

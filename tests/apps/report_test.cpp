@@ -11,6 +11,7 @@
 #include "sketchgrad/apps/common/metrics_log.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/progress.h"
+#include "sketchgrad/apps/common/training_run.h"
 #include "sketchgrad/kernels/error.h"
 #include "sketchgrad/tests/apps/support.h"
 
@@ -54,6 +55,30 @@ TEST_CASE("checkpoint folder: one that takes no files is refused when it is open
   std::filesystem::create_directories(folder / "c/best.safetensors");
   CHECK_THROWS_WITH_AS(CheckpointFolder(folder / "c"), doctest::Contains("c/best.safetensors"),
                        IoError);
+}
+
+TEST_CASE("results: a report or a profile that cannot be written does not cost the other") {
+  const TemporaryFolder folder;
+  const nlohmann::json report = {{"steps", 3}};
+  RunOptions run;
+  run.report = folder / "report.json";
+  run.memory_profile = folder / "profile";
+  {
+    MemoryWatch watch(run, kCpu);
+    folder.file("profile", "");
+    CHECK_THROWS_WITH_AS(write_results(run, report, watch), doctest::Contains("memory profile"),
+                         IoError);
+    CHECK(nlohmann::json::parse(read_whole(run.report)) == report);
+    // It would be told again by the destructor.
+    CHECK(watch.profile() == nullptr);
+  }
+  std::filesystem::remove(run.report);
+  std::filesystem::create_directory(run.report);
+  run.memory_profile = folder / "other";
+  MemoryWatch watch(run, kCpu);
+  CHECK_THROWS_WITH_AS(write_results(run, report, watch), doctest::Contains("report.json"),
+                       IoError);
+  CHECK(std::filesystem::exists(folder / "other/memory.json"));
 }
 
 TEST_CASE("metrics: one object a line, appended to on resume") {
