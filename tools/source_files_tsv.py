@@ -50,6 +50,10 @@ def convert(path, most_packages, mark_last, out):
     return count
 
 
+def is_same(a, b):
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,6 +65,9 @@ def main():
     if options.max_packages < 1:
         parser.error(f"--max-packages: {options.max_packages} must be at least 1")
     unfinished = options.out.with_name(options.out.name + ".tmp")
+    for path in (options.out, unfinished):
+        if is_same(path, options.input):
+            parser.error(f"--out: {path} is the input")
     try:
         with open(unfinished, "wb") as out:
             count = convert(options.input, options.max_packages, options.mark_last, out)

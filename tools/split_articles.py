@@ -62,6 +62,10 @@ def names_of(paths):
     return names
 
 
+def is_same(a, b):
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,6 +78,10 @@ def main():
     names = names_of(options.inputs)
     if len(set(names)) < len(names):
         parser.error("two inputs would give the same text")
+    for name in ["valid.txt", "test.txt", *names]:
+        for path in (options.out / name, options.out / (name + ".tmp")):
+            if any(is_same(path, one) for one in options.inputs):
+                parser.error(f"--out: {path} is an input")
     counts = {}
 
     def new(name):

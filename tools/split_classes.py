@@ -92,6 +92,10 @@ def split(options, train, test):
     return figures
 
 
+def is_same(a, b):
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,6 +116,10 @@ def main():
     if not 0 <= options.held_out <= 100:
         parser.error(f"--held-out: {options.held_out} must be from 0 to 100")
     names = ("train.tsv", "test.tsv")
+    for name in names:
+        for path in (options.out / name, options.out / (name + ".tmp")):
+            if is_same(path, options.input):
+                parser.error(f"--out: {path} is the input")
     unfinished = []
     try:
         options.out.mkdir(parents=True, exist_ok=True)

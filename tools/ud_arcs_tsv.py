@@ -77,6 +77,10 @@ def convert(path, out):
     return count + write_sentence(words, out)
 
 
+def is_same(a, b):
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,6 +88,9 @@ def main():
     parser.add_argument("--out", required=True, type=pathlib.Path, help="the file of rows")
     options = parser.parse_args()
     unfinished = options.out.with_name(options.out.name + ".tmp")
+    for path in (options.out, unfinished):
+        if is_same(path, options.input):
+            parser.error(f"--out: {path} is the input")
     try:
         with open(unfinished, "w", encoding="utf-8") as out:
             count = convert(options.input, out)

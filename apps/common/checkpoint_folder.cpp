@@ -37,4 +37,13 @@ std::string checkpoint_file(const std::string& path) {
   return fs::is_directory(path, none) ? (fs::path(path) / kLatest).string() : path;
 }
 
+std::vector<std::string> checkpoint_files(const std::string& path) {
+  std::error_code none;
+  return fs::is_directory(path, none) ? files_of_folder(path) : std::vector<std::string>{path};
+}
+
+std::vector<std::string> files_of_folder(const std::string& folder) {
+  return {(fs::path(folder) / kLatest).string(), (fs::path(folder) / kBest).string()};
+}
+
 }  // namespace sketchgrad::apps

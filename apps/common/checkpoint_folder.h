@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "sketchgrad/framework/checkpoint.h"
 
@@ -23,5 +24,8 @@ class CheckpointFolder {
 
 // The file that `path` means: itself, or the latest one of a folder.
 std::string checkpoint_file(const std::string& path);
+// Itself, or those of the folder, whether they are there or not.
+std::vector<std::string> checkpoint_files(const std::string& path);
+std::vector<std::string> files_of_folder(const std::string& folder);
 
 }  // namespace sketchgrad::apps

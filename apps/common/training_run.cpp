@@ -73,7 +73,16 @@ bool may_differ(const std::string& name, const json& before, const json& now) {
 
 }  // namespace
 
-void check_files(const RunOptions& run) {
+void check_files(const RunOptions& run, const std::vector<NamedPath>& inputs,
+                 const std::vector<NamedPath>& more) {
+  std::vector<NamedPath> outputs = {{"--report", run.report}, {"--metrics", run.metrics}};
+  if (!run.checkpoint.empty()) {
+    outputs = outputs + named_paths("--checkpoint", files_of_folder(run.checkpoint));
+  }
+  if (!run.memory_profile.empty()) {
+    outputs.push_back({"--memory-profile", memory_profile_file(run.memory_profile)});
+  }
+  check_outputs(outputs + more, inputs);
   if (!run.report.empty()) check_replaceable("report", run.report);
   if (!run.metrics.empty()) check_metrics_path(run.metrics);
   if (!run.memory_profile.empty()) check_memory_profile(run.memory_profile);

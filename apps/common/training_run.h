@@ -10,14 +10,17 @@
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/memory_watch.h"
 #include "sketchgrad/apps/common/options.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/apps/common/trainer.h"
 #include "sketchgrad/optim/memory_plan.h"
 
 // What commands that train have around the Trainer, whatever they train.
 namespace sketchgrad::apps {
 
-// Throws IoError where what the run is to write could not be written.
-void check_files(const RunOptions& run);
+// Throws IoError where what the run is to write could not be written, and InvalidArgument where
+// that is one of its inputs, or twice the same file. `more`: outputs that the options do not name.
+void check_files(const RunOptions& run, const std::vector<NamedPath>& inputs,
+                 const std::vector<NamedPath>& more = {});
 // Null where no folder was asked for. Throws InvalidArgument where there is a checkpoint in it and
 // the run is not to go on from one.
 std::optional<CheckpointFolder> open_folder(const RunOptions& run);

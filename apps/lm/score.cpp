@@ -4,6 +4,7 @@
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/stop_signal.h"
@@ -28,6 +29,9 @@ void add_options(CLI::App& command, EvalSettings& settings) {
 }
 
 bool score_text(const EvalSettings& settings) {
+  check_outputs({{"--report", settings.report}},
+                named_paths("--checkpoint", checkpoint_files(settings.checkpoint)) +
+                    named_paths("--data", {settings.data}));
   if (!settings.report.empty()) check_replaceable("report", settings.report);
   const Compute compute(settings.compute);
   TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),

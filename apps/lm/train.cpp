@@ -335,8 +335,10 @@ std::string advice_of(const Run& run, int64_t available) {
 TrainOutcome train(TrainSettings settings) {
   const auto start = std::chrono::steady_clock::now();
   const Compute compute(settings.run.compute);
+  check_files(settings.run,
+              named_paths("--train", settings.train) +
+                  std::vector<NamedPath>{{"--valid", settings.valid}, {"--test", settings.test}});
   const std::optional<CheckpointFolder> folder = open_folder(settings.run);
-  check_files(settings.run);
   const Texts texts = read_texts(settings);
   const std::vector<int64_t> counts = word_counts(settings, texts.train);
   Run run{start,  std::move(settings),        compute.device(), compute.threads(), texts,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/report.h"
@@ -185,6 +186,9 @@ void add_options(CLI::App& command, EvalSettings& settings) {
 }
 
 bool evaluate_and_print(const EvalSettings& settings) {
+  check_outputs({{"--report", settings.report}},
+                named_paths("--checkpoint", model_files(settings.checkpoint)) +
+                    named_paths("--data", {settings.data}));
   if (!settings.report.empty()) check_replaceable("report", settings.report);
   const Compute compute(settings.compute);
   const Examples examples = Examples::open(settings.data);

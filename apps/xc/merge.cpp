@@ -6,6 +6,7 @@
 #include <map>
 
 #include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/xc/task.h"
 
@@ -95,6 +96,11 @@ void add_options(CLI::App& command, MergeSettings& settings) {
 }
 
 void merge_and_print(const MergeSettings& settings) {
+  std::vector<NamedPath> inputs;
+  for (const std::string& model : settings.models) {
+    inputs = inputs + named_paths(model, model_files(model));
+  }
+  check_outputs({{"--output", settings.output}}, inputs);
   check_replaceable("output", settings.output);
   merge(settings.models, settings.output);
   const ClassifierOptions options =

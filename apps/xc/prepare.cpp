@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <iterator>
 #include <limits>
-#include <system_error>
 #include <utility>
 
 #include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/text_blocks.h"
 #include "sketchgrad/apps/xc/class_names.h"
@@ -19,8 +18,6 @@
 namespace sketchgrad::apps::xc {
 
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr int64_t kMostReported = 5;
 constexpr int64_t kTextDim = int64_t{1} << 18;
@@ -272,10 +269,8 @@ class Preparation {
 };
 
 void check_output(const PrepareSettings& settings) {
-  for (const std::string& path : settings.input) {
-    std::error_code none;
-    check(!fs::equivalent(path, settings.output, none), "--output: {} is an input", path);
-  }
+  check_outputs({{"--output", settings.output}},
+                named_paths("--input", settings.input) + named_paths("--like", {settings.like}));
   check_replaceable("prepare", settings.output);
 }
 

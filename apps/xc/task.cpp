@@ -218,6 +218,12 @@ std::string model_file(const std::string& path) {
                                                                                          : latest;
 }
 
+std::vector<std::string> model_files(const std::string& path) {
+  std::vector<std::string> files = checkpoint_files(path);
+  files.push_back(model_file(path));
+  return files;
+}
+
 StateDict load_model(const std::string& checkpoint) {
   return load_safetensors(checkpoint, [](const std::string& name) {
     return !name.starts_with("optimizer.") && !name.starts_with("softmax.lsh.");

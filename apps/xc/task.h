@@ -88,6 +88,8 @@ nlohmann::json saved_identity(const StateDict& state);
 // The file that a checkpoint's path means: itself, or of a folder the latest checkpoint or, where
 // repetitions were trained one by one, their joined model.
 std::string model_file(const std::string& path);
+// All files that it may mean.
+std::vector<std::string> model_files(const std::string& path);
 std::string joined_model(const std::string& folder);
 // A checkpoint without its optimizer's state, of which only training has use.
 StateDict load_model(const std::string& checkpoint);

@@ -119,6 +119,10 @@ std::vector<TableUse> table_uses(Classifier& model, const ClassifierOptions& opt
   return uses;
 }
 
+std::vector<NamedPath> inputs_of(const TrainSettings& settings) {
+  return {{"--data", settings.data}, {"--valid", settings.valid}, {"--test", settings.test}};
+}
+
 // One training of one model, which is all of a run or one of its repetitions.
 struct Training {
   const TrainSettings& settings;
@@ -145,8 +149,8 @@ template <class Use>
 std::optional<json> Training::run(const ClassifierOptions& options, const RunOptions& files,
                                   const Use& use) const {
   const auto start = std::chrono::steady_clock::now();
+  check_files(files, inputs_of(settings));
   const std::optional<CheckpointFolder> folder = open_folder(files);
-  check_files(files);
   const bool resuming = files.resume && folder && folder->has_latest();
   std::vector<int64_t> counts;
   if (!options.is_mach() && needs_counts(options.softmax)) {
@@ -270,6 +274,19 @@ RunOptions run_of_repetition(RunOptions run, int32_t repetition) {
   run.report.clear();
   if (!run.metrics.empty()) run.metrics += "." + name;
   return run;
+}
+
+// Of all that the command writes, before it begins.
+void check_run_files(const TrainSettings& settings) {
+  const std::vector<NamedPath> inputs = inputs_of(settings);
+  if (settings.order == "together") return check_files(settings.run, inputs);
+  std::vector<NamedPath> more = {{"--checkpoint", joined_model(settings.run.checkpoint)}};
+  for (const int32_t repetition : settings.model.repetitions) {
+    const RunOptions run = run_of_repetition(settings.run, repetition);
+    more = more + named_paths("--checkpoint", files_of_folder(run.checkpoint)) +
+           named_paths("--metrics", {run.metrics});
+  }
+  check_files(settings.run, inputs, more);
 }
 
 std::optional<json> train_one_by_one(const Training& training, const ClassifierOptions& options) {
@@ -448,7 +465,7 @@ std::string plan(const TrainSettings& settings) {
 
 TrainOutcome train(const TrainSettings& settings) {
   const Compute compute(settings.run.compute);
-  check_files(settings.run);
+  check_run_files(settings);
   const Data data = open_data(settings);
   const ClassifierOptions options = model_options(settings, data.train);
   say(fmt::format("{} rows, {} classes, {} features; {} rows of test", data.train.rows(),

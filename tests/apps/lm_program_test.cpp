@@ -271,6 +271,29 @@ TEST_CASE("lm program: a memory profile that cannot be written is refused before
   CHECK(read_whole(metrics) == "old\n");
 }
 
+TEST_CASE("lm program: what is read is not written over, nor is one file written twice") {
+  const Run run;
+  const std::string train = run.folder / "train", valid = run.folder / "valid";
+  const std::string text = read_whole(train), other = read_whole(valid);
+  const std::string few = run.small() + " --steps 1";
+  check_error(run.lm(few + " --metrics " + train), 2, "--metrics: " + train + " is an input");
+  check_error(run.lm(few + " --report " + valid), 2, "--report: " + valid + " is an input");
+  const std::string both = run.folder / "both";
+  check_error(run.lm(few + " --report " + both + " --metrics " + both), 2, "--metrics: " + both);
+  const std::string checkpoint = run.folder / "run";
+  check_error(
+      run.lm(few + " --checkpoint " + checkpoint + " --report " + checkpoint + "/best.safetensors"),
+      2, "--checkpoint: ");
+  REQUIRE(run.lm(few + " --checkpoint " + checkpoint).code == 0);
+  const std::string scores = "eval --checkpoint " + checkpoint + " --data " + valid + " --report ";
+  const std::string best = read_whole(checkpoint + "/best.safetensors");
+  check_error(run.lm(scores + valid), 2, "--report: " + valid + " is an input");
+  check_error(run.lm(scores + checkpoint + "/best.safetensors"), 2, "that of --checkpoint");
+  CHECK(read_whole(checkpoint + "/best.safetensors") == best);
+  CHECK(read_whole(train) == text);
+  CHECK(read_whole(valid) == other);
+}
+
 TEST_CASE("lm program: an early error leaves the metrics of another run") {
   const Run run;
   const std::string metrics = run.folder.file("metrics", "old\n");

@@ -139,6 +139,38 @@ TEST_CASE("xc program: what cannot be done is one line and exit code 1") {
   check_error(run.xc("merge " + broken + " --output " + run.path("merged")), 1, "broken");
 }
 
+TEST_CASE("xc program: what is read is not written over, nor is one file written twice") {
+  const Run run;
+  run.prepare();
+  const std::string train = run.path("train.bin"), test = run.path("test.bin");
+  const std::string train_bytes = read_whole(train), test_bytes = read_whole(test);
+  check_error(
+      run.xc("prepare --input " + run.path("test.tsv") + " --like " + train + " --output " + train),
+      2, "--output: " + train + " is an input, that of --like");
+  const std::string few = run.small() + " --steps 2";
+  check_error(run.xc(few + " --metrics " + train), 2, "--metrics: " + train + " is an input");
+  check_error(run.xc(few + " --report " + test), 2, "--report: " + test + " is an input");
+  const std::string both = run.path("both");
+  check_error(run.xc(few + " --report " + both + " --metrics " + both), 2, "--metrics: " + both);
+  const std::string folder = run.path("apart");
+  check_error(run.xc(few + " --train-order one-by-one --checkpoint " + folder + " --report " +
+                     folder + "/model.safetensors"),
+              2, "model.safetensors is written by --report");
+  REQUIRE(run.xc(few + " --checkpoint " + run.path("run")).code == 0);
+  const std::string latest = run.path("run/latest.safetensors");
+  const std::string latest_bytes = read_whole(latest);
+  check_error(
+      run.xc("eval --checkpoint " + run.path("run") + " --data " + test + " --report " + latest), 2,
+      "--report: " + latest + " is an input");
+  check_error(
+      run.xc("eval --checkpoint " + run.path("run") + " --data " + test + " --report " + test), 2,
+      "that of --data");
+  check_error(run.xc("merge " + run.path("run") + " --output " + latest), 2, "is an input");
+  CHECK(read_whole(latest) == latest_bytes);
+  CHECK(read_whole(train) == train_bytes);
+  CHECK(read_whole(test) == test_bytes);
+}
+
 TEST_CASE("xc program: prepare, train, eval, predict and merge, as one would") {
   const Run run;
   run.prepare();

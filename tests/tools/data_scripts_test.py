@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """data_scripts_test.py SOURCE_DIR [unittest arguments]: tools/split_classes.py,
-tools/source_files_tsv.py and tools/ud_arcs_tsv.py."""
+tools/source_files_tsv.py, tools/ud_arcs_tsv.py and tools/split_articles.py."""
 
 import collections
 import gzip
@@ -45,6 +45,14 @@ class ScriptTest(unittest.TestCase):
         self.assertEqual(1, result.stdout.count("\n"), result.stdout)
 
 
+    def input_is_kept(self, script, path, out):
+        before = path.read_bytes()
+        result = self.call(script, path, "--out", out)
+        self.assertEqual(2, result.returncode, result.stdout)
+        self.assertIn("input", result.stdout)
+        self.assertEqual(before, path.read_bytes())
+
+
 class Split(ScriptTest):
     def split(self, content, *flags, name="in.tsv"):
         done = self.call("split_classes.py", self.file(name, content), "--out", self.out, *flags)
@@ -64,6 +72,10 @@ class Split(ScriptTest):
             refused = self.call("split_classes.py", path, "--out", self.out, *flags)
             self.assertEqual(2, refused.returncode)
             self.assertIn(flags[0], refused.stdout)
+
+    def test_the_input_is_kept(self):
+        for name in ("train.tsv", "test.tsv.tmp"):
+            self.input_is_kept("split_classes.py", self.file(name, self.TEXT), self.folder)
 
     def test_all_rows_of_kept_classes_are_in_one_part(self):
         train, test = self.split(self.TEXT, "--max-rows", 30, "--min-rows", 4, "--held-out", 20)
@@ -138,6 +150,11 @@ class SourceFiles(ScriptTest):
         refused = self.call("source_files_tsv.py", path, "--out", self.out, "--max-packages", 0)
         self.assertEqual(2, refused.returncode)
 
+    def test_the_input_is_kept(self):
+        path = self.file("a", self.LIST)
+        self.input_is_kept("source_files_tsv.py", path, path)
+        self.input_is_kept("source_files_tsv.py", self.file("b.tmp", self.LIST), self.folder / "b")
+
     def test_rows(self):
         for name in ("in", "in.xz", "in.gz"):
             done = self.call("source_files_tsv.py", self.file(name, self.LIST), "--out", self.out,
@@ -169,6 +186,10 @@ class UdArcs(ScriptTest):
     def test_flags(self):
         self.check_help("ud_arcs_tsv.py")
 
+    def test_the_input_is_kept(self):
+        path = self.file("a", self.TREE)
+        self.input_is_kept("ud_arcs_tsv.py", path, path)
+
     def test_rows(self):
         for name in ("in", "in.xz"):
             done = self.call("ud_arcs_tsv.py", self.file(name, self.TREE), "--out", self.out)
@@ -187,6 +208,23 @@ class UdArcs(ScriptTest):
                                  ("1\tx\t_\tX\t_\t_\t_\troot\t_\t_\n", "in:1: word 1")):
             self.refused(problem, "ud_arcs_tsv.py", self.file("in", content), "--out", self.out)
             self.assertEqual(["in"], os.listdir(self.folder))
+
+
+class Articles(ScriptTest):
+    TEXT = '<doc id="1" url="u" title="a">\nOne text\n</doc>\n'
+
+    def test_flags(self):
+        self.check_help("split_articles.py")
+
+    def test_the_input_is_kept(self):
+        for name in ("valid.txt", "test.txt.tmp"):
+            self.input_is_kept("split_articles.py", self.file(name, self.TEXT), self.folder)
+
+    def test_articles(self):
+        done = self.call("split_articles.py", self.file("in.txt", self.TEXT), "--out", self.out)
+        self.assertEqual(0, done.returncode, done.stdout)
+        texts = [(self.out / name).read_text() for name in sorted(os.listdir(self.out))]
+        self.assertEqual("One text\n", "".join(texts))
 
 
 if __name__ == "__main__":

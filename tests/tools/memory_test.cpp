@@ -401,6 +401,22 @@ TEST_CASE("memory program: a folder without a profile, and a file cut short") {
   }
 }
 
+TEST_CASE("memory program: the profile is not written over, nor one file twice") {
+  const Profiles profiles;
+  const std::string file = apps::memory_profile_file(profiles.sketched);
+  const std::string content = apps::read_whole(file);
+  const std::string page = profiles.folder / "page";
+  for (const std::string& arguments : {"report --html " + file, "export --chrome " + file,
+                                       "export --chrome " + page + " --pytorch " + page}) {
+    CAPTURE(arguments);
+    const CommandResult result = call(arguments + " " + profiles.sketched);
+    CHECK(result.code == 2);
+    CHECK(result.output.rfind("memory: error: --", 0) == 0);
+  }
+  CHECK(apps::read_whole(file) == content);
+  CHECK_FALSE(std::filesystem::exists(page));
+}
+
 TEST_CASE("memory program: report and diff") {
   const Profiles profiles;
   const Summary dense = summarize(apps::read_memory_profile(profiles.dense));

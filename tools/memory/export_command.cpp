@@ -7,6 +7,7 @@
 
 #include "sketchgrad/apps/common/memory_profile_file.h"
 #include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/tools/memory/chrome_trace.h"
 #include "sketchgrad/tools/memory/commands.h"
 #include "sketchgrad/tools/memory/pytorch_snapshot.h"
@@ -22,6 +23,8 @@ struct ExportOptions {
 };
 
 int run(const ExportOptions& options) {
+  apps::check_outputs({{"--chrome", options.chrome}, {"--pytorch", options.pytorch}},
+                      {{"DIR", apps::memory_profile_file(options.folder)}});
   const apps::ProfiledRun run = apps::read_memory_profile(options.folder);
   const auto write = [](const std::string& path, const std::string& content) {
     if (path.empty()) return;

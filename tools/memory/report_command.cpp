@@ -5,6 +5,7 @@
 
 #include "sketchgrad/apps/common/memory_profile_file.h"
 #include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/tools/memory/commands.h"
 #include "sketchgrad/tools/memory/html.h"
 #include "sketchgrad/tools/memory/report.h"
@@ -23,6 +24,8 @@ struct ReportOptions {
 };
 
 int run(const ReportOptions& options) {
+  apps::check_outputs({{"--html", options.html}},
+                      {{"DIR", apps::memory_profile_file(options.folder)}});
   const apps::ProfiledRun run = apps::read_memory_profile(options.folder);
   const Summary summary = summarize(run);
   if (!options.html.empty()) {

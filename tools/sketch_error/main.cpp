@@ -10,6 +10,7 @@
 
 #include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/output_file.h"
+#include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/framework/check.h"
 #include "sketchgrad/tools/sketch_error/picture.h"
@@ -50,6 +51,7 @@ int run(const sketch_error::StudySettings& settings) {
   }
   const std::string lines = (folder / "errors.jsonl").string();
   const std::string drawing = (folder / "errors.svg").string();
+  check_outputs(named_paths("--output", {lines, drawing}), named_paths("--train", settings.train));
   for (const std::string& file : {lines, drawing}) check_replaceable("sketch_error", file);
   std::vector<json> entries;
   const bool finished =
