@@ -79,6 +79,7 @@ std::optional<DType> parse_dtype(const std::string& name) {
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& final_path) : final_path_(final_path) {
+    check_final_path();
     static std::atomic<uint64_t> counter{0};
     int descriptor = -1;
     do {
@@ -115,6 +116,15 @@ class TemporaryFile {
   }
 
  private:
+  // Renaming would replace a device or a pipe.
+  void check_final_path() const {
+    struct stat found {};
+    if (::stat(final_path_.c_str(), &found) != 0 || S_ISREG(found.st_mode)) return;
+    throw IoError(
+        fmt::format("[checkpoint] {}: cannot be written: {}", final_path_,
+                    S_ISDIR(found.st_mode) ? std::strerror(EISDIR) : "it is no regular file"));
+  }
+
   [[noreturn]] void fail(const char* action) const {
     throw IoError(
         fmt::format("[checkpoint] {}: {} ({}): {}", final_path_, action, path_, system_reason()));

@@ -36,7 +36,7 @@ struct StateDict {
 //
 // Writes to a temporary file beside `path`, syncs it and renames it: an existing file stays whole
 // if anything fails. Tensors on CUDA are copied to the CPU one after the other. Throws IoError
-// naming the path and the system's reason.
+// naming the path and the system's reason, also where there is something that is no regular file.
 void save_safetensors(const std::string& path, const StateDict& state);
 // Reads and checks everything (lengths, offsets, overlaps, types, shapes, JSON) before it
 // allocates; throws DataError naming what is wrong. Tensors get the category parameter on the CPU.

@@ -1,6 +1,7 @@
 #include "sketchgrad/framework/checkpoint.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -243,6 +244,23 @@ TEST_CASE("writes that the system refuses are IoError") {
   fs::create_directory(folder.file("taken"));
   CHECK_THROWS_AS(save_safetensors(folder.file("taken"), example()), IoError);
   CHECK(folder.list() == std::vector<std::string>{"taken"});
+}
+
+TEST_CASE("what is there and no regular file is not replaced") {
+  const Folder folder;
+  const std::string pipe = folder.file("pipe");
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_THROWS_WITH_AS(save_safetensors(pipe, example()),
+                       doctest::Contains("pipe: cannot be written: it is no regular file"),
+                       IoError);
+  CHECK(fs::is_fifo(pipe));
+  fs::create_symlink(pipe, folder.file("link"));
+  CHECK_THROWS_AS(save_safetensors(folder.file("link"), example()), IoError);
+  CHECK(fs::is_symlink(folder.file("link")));
+  fs::create_directory(folder.file("taken"));
+  CHECK_THROWS_WITH_AS(save_safetensors(folder.file("taken"), example()),
+                       doctest::Contains("Is a directory"), IoError);
+  CHECK(folder.list().size() == 3);
 }
 
 TEST_CASE("when the disk is full the old file stays whole and the temporary goes away") {
