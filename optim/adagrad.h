@@ -1,6 +1,7 @@
 #pragma once
 
 #include "sketchgrad/optim/optimizer.h"
+#include "sketchgrad/optim/rule_settings.h"
 
 namespace sketchgrad {
 
@@ -13,6 +14,11 @@ struct Adagrad {
   float initial_accumulator = 0.0f;
   MemorySpec second = Dense{};
 
+  void check_settings() const {
+    check_size("adagrad", "learning_rate", learning_rate);
+    check_size("adagrad", "epsilon", epsilon);
+    check_size("adagrad", "initial_accumulator", initial_accumulator);
+  }
   Moments moments() const { return {None{}, second}; }
   RuleStep at(int64_t, float lr) const {
     return {kernels::RootScaledRule{lr, epsilon, initial_accumulator},

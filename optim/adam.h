@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "sketchgrad/optim/optimizer.h"
+#include "sketchgrad/optim/rule_settings.h"
 
 namespace sketchgrad {
 
@@ -18,6 +19,13 @@ struct Adam {
   MemorySpec first = Dense{};
   MemorySpec second = Dense{};
 
+  void check_settings() const {
+    check_size("adam", "learning_rate", learning_rate);
+    check_decay("adam", "beta1", beta1);
+    check_decay("adam", "beta2", beta2);
+    check_size("adam", "epsilon", epsilon);
+    check_size("adam", "weight_decay", weight_decay);
+  }
   Moments moments() const { return {first, second}; }
   RuleStep at(int64_t step, float lr) const {
     const double t = static_cast<double>(step);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "sketchgrad/optim/optimizer.h"
+#include "sketchgrad/optim/rule_settings.h"
 
 namespace sketchgrad {
 
@@ -12,6 +13,10 @@ struct Momentum {
   bool nesterov = false;
   MemorySpec first = Dense{};
 
+  void check_settings() const {
+    check_size("momentum", "learning_rate", learning_rate);
+    check_decay("momentum", "momentum", momentum);
+  }
   Moments moments() const { return {first, None{}}; }
   RuleStep at(int64_t, float lr) const {
     return {kernels::MomentumRule{lr, nesterov ? 1.0f : 0.0f, nesterov ? momentum : 1.0f},

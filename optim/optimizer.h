@@ -53,9 +53,10 @@ class Optimizer {
  public:
   // `rule`: Sgd, Momentum, Adagrad, Rmsprop, Adam, or any type with learning_rate, moments() (the
   // default memories) and at(step, learning_rate) -> RuleStep. `seed` draws the hash families.
+  // Throws InvalidArgument where the rule's check_settings(), if it has one, does.
   template <class Rule>
   explicit Optimizer(Rule rule, uint64_t seed = 0)
-      : learning_rate_(rule.learning_rate),
+      : learning_rate_(checked(rule).learning_rate),
         default_moments_(rule.moments()),
         seed_(seed),
         rule_([rule](int64_t step, float learning_rate) { return rule.at(step, learning_rate); }) {}
@@ -100,6 +101,12 @@ class Optimizer {
   void load(const StateDict&);
 
  private:
+  template <class Rule>
+  static const Rule& checked(const Rule& rule) {
+    if constexpr (requires { rule.check_settings(); }) rule.check_settings();
+    return rule;
+  }
+
   struct Slot {
     Parameter* parameter;
     std::unique_ptr<StateMemory> first;   // null where the rule has no first moment

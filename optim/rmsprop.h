@@ -1,6 +1,7 @@
 #pragma once
 
 #include "sketchgrad/optim/optimizer.h"
+#include "sketchgrad/optim/rule_settings.h"
 
 namespace sketchgrad {
 
@@ -11,6 +12,11 @@ struct Rmsprop {
   float epsilon = 1e-8f;
   MemorySpec second = Dense{};
 
+  void check_settings() const {
+    check_size("rmsprop", "learning_rate", learning_rate);
+    check_decay("rmsprop", "decay", decay);
+    check_size("rmsprop", "epsilon", epsilon);
+  }
   Moments moments() const { return {None{}, second}; }
   RuleStep at(int64_t, float lr) const {
     return {

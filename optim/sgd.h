@@ -1,6 +1,7 @@
 #pragma once
 
 #include "sketchgrad/optim/optimizer.h"
+#include "sketchgrad/optim/rule_settings.h"
 
 namespace sketchgrad {
 
@@ -8,6 +9,7 @@ namespace sketchgrad {
 struct Sgd {
   float learning_rate = 0.1f;
 
+  void check_settings() const { check_size("sgd", "learning_rate", learning_rate); }
   Moments moments() const { return {None{}, None{}}; }
   RuleStep at(int64_t, float lr) const { return {kernels::SgdRule{lr}, {}, {}}; }
 };

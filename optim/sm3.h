@@ -1,6 +1,7 @@
 #pragma once
 
 #include "sketchgrad/optim/optimizer.h"
+#include "sketchgrad/optim/rule_settings.h"
 
 namespace sketchgrad {
 
@@ -15,6 +16,11 @@ struct Sm3 {
   MemorySpec first = Dense{};  // with momentum
   MemorySpec second = Sm3Covers{};
 
+  void check_settings() const {
+    check_size("sm3", "learning_rate", learning_rate);
+    check_decay("sm3", "momentum", momentum);
+    check_size("sm3", "epsilon", epsilon);
+  }
   Moments moments() const { return {momentum > 0.0f ? first : None{}, second}; }
   RuleStep at(int64_t, float lr) const {
     return {kernels::Sm3Rule{lr, epsilon}, kernels::Accumulate{momentum, 1.0f - momentum, false},

@@ -4,12 +4,14 @@
 #include <nlohmann/json.hpp>
 
 #include <fstream>
+#include <limits>
 
 #include "sketchgrad/optim/adagrad.h"
 #include "sketchgrad/optim/adam.h"
 #include "sketchgrad/optim/momentum.h"
 #include "sketchgrad/optim/rmsprop.h"
 #include "sketchgrad/optim/sgd.h"
+#include "sketchgrad/optim/sm3.h"
 
 namespace sketchgrad::test {
 namespace {
@@ -134,6 +136,35 @@ TEST_CASE("memories that do not fit a rule are refused with a reason") {
   Optimizer without_first(Adam{.beta1 = 0.0f, .first = None{}});
   CHECK_NOTHROW(without_first.add(parameter));
   CHECK(without_first.state_bytes().size() == 1);
+}
+
+TEST_CASE("settings that a rule cannot have are refused with their names and values") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  const auto refuses = [](const auto& rule, const char* message) {
+    CAPTURE(message);
+    CHECK_THROWS_WITH_AS(Optimizer(rule, 1), doctest::Contains(message), InvalidArgument);
+  };
+  refuses(Sgd{.learning_rate = nan}, "[sgd] learning_rate is nan");
+  refuses(Sgd{.learning_rate = -0.1f}, "[sgd] learning_rate is -0.1");
+  refuses(Momentum{.learning_rate = infinity}, "[momentum] learning_rate is inf");
+  refuses(Momentum{.momentum = 1.0f}, "[momentum] momentum is 1, it must be from 0 to below 1");
+  refuses(Adagrad{.learning_rate = nan}, "[adagrad] learning_rate");
+  refuses(Adagrad{.epsilon = -1.0f}, "[adagrad] epsilon is -1");
+  refuses(Adagrad{.initial_accumulator = nan}, "[adagrad] initial_accumulator");
+  refuses(Rmsprop{.learning_rate = nan}, "[rmsprop] learning_rate");
+  refuses(Rmsprop{.decay = 1.5f}, "[rmsprop] decay is 1.5");
+  refuses(Rmsprop{.epsilon = nan}, "[rmsprop] epsilon");
+  refuses(Adam{.learning_rate = nan}, "[adam] learning_rate");
+  refuses(Adam{.beta1 = -0.5f}, "[adam] beta1 is -0.5");
+  refuses(Adam{.beta2 = nan}, "[adam] beta2 is nan");
+  refuses(Adam{.epsilon = infinity}, "[adam] epsilon");
+  refuses(Adam{.weight_decay = -1.0f}, "[adam] weight_decay");
+  refuses(Sm3{.learning_rate = nan}, "[sm3] learning_rate");
+  refuses(Sm3{.momentum = 1.0f}, "[sm3] momentum");
+  refuses(Sm3{.epsilon = nan}, "[sm3] epsilon");
+  // A step of 0 and no smoothing are settings like others.
+  CHECK_NOTHROW(Optimizer(Adam{.learning_rate = 0.0f, .beta1 = 0.0f, .epsilon = 0.0f}));
 }
 
 TEST_CASE("a saved optimizer goes on bit for bit") {
