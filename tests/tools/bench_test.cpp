@@ -68,6 +68,21 @@ TEST_CASE("bench program: a report with every line's floor") {
   CHECK(rows == 3);
 }
 
+TEST_CASE("bench program: a file of figures is replaced by whole ones only") {
+  if (!is_built()) return;
+  const apps::TemporaryFolder folder;
+  const std::string old = folder.file("old.json", "old\n");
+  const CommandResult stopped =
+      run_command("timeout -s KILL 1 " + kProgram + " --threads 1 --seconds 60 --json " + old);
+  CHECK(stopped.code != 0);
+  CHECK(apps::read_whole(old) == "old\n");
+  const CommandResult nowhere = bench("--json /nowhere/figures.json");
+  CHECK(nowhere.code == 1);
+  CHECK(nowhere.output ==
+        "bench: error: [bench] /nowhere/figures.json: cannot be written: No such file or "
+        "directory\n");
+}
+
 TEST_CASE("bench program: MACH's searches, with their recall") {
   if (!is_built()) return;
   const auto file = std::filesystem::temp_directory_path() / "sketchgrad_bench_mach_test.json";

@@ -7,8 +7,9 @@
 
 #include <cstdio>
 #include <exception>
-#include <fstream>
+#include <ostream>
 
+#include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/framework/memory.h"
 #include "sketchgrad/kernels/device.h"
 #include "sketchgrad/kernels/error.h"
@@ -137,28 +138,6 @@ nlohmann::json to_json(const CommandLine& line, const Report& report) {
           {"lines", report.lines()}};
 }
 
-// Opened before the measurements, so that a wrong name is told at once.
-class JsonFile {
- public:
-  explicit JsonFile(const std::string& name) : name_(name) {
-    if (!name.empty()) stream_.open(name);
-    check();
-  }
-  void write(const nlohmann::json& json) {
-    if (name_.empty()) return;
-    stream_ << json.dump(2) << '\n';
-    stream_.close();
-    check();
-  }
-
- private:
-  void check() const {
-    if (!stream_) throw IoError(fmt::format("--json: {} cannot be written", name_));
-  }
-  std::string name_;
-  std::ofstream stream_;
-};
-
 void check_clock(const Options& options) {
   if (!options.cpu_time || options.threads == 1) return;
   throw InvalidArgument("--cpu-time counts one thread: it needs --threads 1");
@@ -169,7 +148,7 @@ void run(CommandLine line) {
   check_clock(line.options);
   use_device(parse_device(line.device));
   set_product_precision(device(), parse_product_precision(line.precision));
-  JsonFile file(line.json_file);
+  if (!line.json_file.empty()) apps::check_replaceable("bench", line.json_file);
   use_clock(line.options.cpu_time ? ClockKind::cpu : ClockKind::wall);
   if (line.options.threads == 0) line.options.threads = tbb::info::default_concurrency();
   line.options.active = std::min(line.options.active, line.options.rows);
@@ -184,7 +163,9 @@ void run(CommandLine line) {
     group.run(line.options, report);
     allocator(device()).release_cached();
   }
-  file.write(to_json(line, report));
+  if (line.json_file.empty()) return;
+  const std::string json = to_json(line, report).dump(2);
+  apps::replace_file("bench", line.json_file, [&](std::ostream& file) { file << json << '\n'; });
 }
 
 int main(int argc, char** argv) {
