@@ -4,13 +4,12 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstdio>
-#include <exception>
 #include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/kernels/error.h"
 
 namespace {
@@ -115,18 +114,16 @@ void print_table(const std::vector<std::vector<std::string>>& table) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Prints the reports of several runs side by side, with ratios to the first.");
-  std::vector<std::string> arguments;
-  app.add_option("reports", arguments, "[NAME=]FILE, files written by --report")->required();
-  CLI11_PARSE(app, argc, argv);
-
-  try {
+  using namespace sketchgrad;
+  CLI::App app("Prints the reports of several runs side by side, with ratios to the first.",
+               "compare_runs");
+  std::vector<std::string> reports;
+  app.add_option("reports", reports, "[NAME=]FILE, files written by --report")->required();
+  return apps::run_program("compare_runs", app, [&] {
+    apps::parse(app, apps::arguments_of(argc, argv));
     std::vector<Run> runs;
-    for (const std::string& argument : arguments) runs.push_back(read_run(argument));
+    for (const std::string& report : reports) runs.push_back(read_run(report));
     print_table(make_table(runs));
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "compare_runs: {}\n", error.what());
-    return 1;
-  }
-  return 0;
+    return 0;
+  });
 }

@@ -68,6 +68,14 @@ TEST_CASE("bench program: a report with every line's floor") {
   CHECK(rows == 3);
 }
 
+TEST_CASE("bench program: figures that stdout does not take are an error") {
+  if (!is_built()) return;
+  const CommandResult full =
+      run_command("(" + kProgram + " --threads 1 --seconds 0.001 --only machine >/dev/full)");
+  CHECK(full.code == 1);
+  CHECK(full.output.find("bench: error: ") != std::string::npos);
+}
+
 TEST_CASE("bench program: a file of figures is replaced by whole ones only") {
   if (!is_built()) return;
   const apps::TemporaryFolder folder;

@@ -5,10 +5,9 @@
 #include <tbb/global_control.h>
 #include <tbb/info.h>
 
-#include <cstdio>
-#include <exception>
 #include <ostream>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/framework/memory.h"
 #include "sketchgrad/kernels/device.h"
@@ -18,9 +17,6 @@
 
 namespace sketchgrad::bench {
 namespace {
-
-constexpr int kExitFailure = 1;
-constexpr int kExitUsage = 2;
 
 struct CommandLine {
   Options options;
@@ -173,23 +169,11 @@ int main(int argc, char** argv) {
                "bench");
   CommandLine line;
   describe(app, line);
-  const auto complain = [](const std::exception& error, int code) {
-    fmt::print(stderr, "bench: error: {}\n", error.what());
-    return code;
-  };
-  try {
-    app.parse(argc, argv);
+  return apps::run_program("bench", app, [&] {
+    apps::parse(app, apps::arguments_of(argc, argv));
     run(std::move(line));
-  } catch (const CLI::Success& success) {
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    return complain(error, kExitUsage);
-  } catch (const InvalidArgument& error) {
-    return complain(error, kExitUsage);
-  } catch (const std::exception& error) {
-    return complain(error, kExitFailure);
-  }
-  return 0;
+    return 0;
+  });
 }
 
 }  // namespace
