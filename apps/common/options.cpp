@@ -171,6 +171,16 @@ void add_memory_options(CLI::App& command, OptimizerOptions& options) {
                      "memory of the second moment: dense, bf16, int8, rowwise, rank1, rank1:l2, "
                      "sm3, sm3:1 or " +
                          sketch + "; [,clean=ALPHA/STEPS] [dense; of the rule sm3: sm3]");
+  command.add_flag(
+      "--decay-skipped", options.decay_skipped,
+      "rows of the tables that steps left out decay by as many steps when they come "
+      "again, in 4 bytes a row; otherwise they go on as they were. Not of sm3, nor of the "
+      "readings linear and bucket_local");
+  command.add_option(
+      "--optimizer-memory", options.memory,
+      "bytes for the state of all parameters, as 500MB or 2GiB: chooses the memories of both "
+      "moments from how often rows are used, and prints them; in the place of --moment1 and "
+      "--moment2");
 }
 
 void add_file_options(CLI::App& command, RunOptions& options) {
@@ -207,20 +217,9 @@ void add_file_options(CLI::App& command, RunOptions& options) {
 
 }  // namespace
 
-void add_options(CLI::App& command, OptimizerOptions& options) {
+void add_rule_options(CLI::App& command, OptimizerOptions& options) {
   command.add_option("--optimizer", options.optimizer, "the rule: " + rule_names())
       ->capture_default_str();
-  add_memory_options(command, options);
-  command.add_flag(
-      "--decay-skipped", options.decay_skipped,
-      "rows of the tables that steps left out decay by as many steps when they come "
-      "again, in 4 bytes a row; otherwise they go on as they were. Not of sm3, nor of the "
-      "readings linear and bucket_local");
-  command.add_option(
-      "--optimizer-memory", options.memory,
-      "bytes for the state of all parameters, as 500MB or 2GiB: chooses the memories of both "
-      "moments from how often rows are used, and prints them; in the place of --moment1 and "
-      "--moment2");
   command
       .add_option("--learning-rate", options.learning_rate,
                   "step size " + defaults_of(&Rule::learning_rate))
@@ -251,6 +250,11 @@ void add_options(CLI::App& command, OptimizerOptions& options) {
                   "decoupled decay (AdamW), times the learning rate a step")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+}
+
+void add_options(CLI::App& command, OptimizerOptions& options) {
+  add_rule_options(command, options);
+  add_memory_options(command, options);
 }
 
 void add_options(CLI::App& command, RunOptions& options) {

@@ -51,6 +51,8 @@ struct RunOptions {
 };
 
 void add_options(CLI::App& command, OptimizerOptions& options);
+// The rule and its settings, without the memories of its moments.
+void add_rule_options(CLI::App& command, OptimizerOptions& options);
 void add_options(CLI::App& command, RunOptions& options);
 
 // Fills in what the rule takes by default. Throws InvalidArgument for a setting that the rule does

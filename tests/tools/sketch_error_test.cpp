@@ -6,6 +6,7 @@
 #include <map>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "sketchgrad/tests/apps/support.h"
 
@@ -89,6 +90,49 @@ TEST_CASE("sketch_error program: a line for each memory, and a picture") {
     ++polylines;
   }
   CHECK(polylines == 4 * 2 * 3);
+}
+
+TEST_CASE("sketch_error program: the run's own memories are not offered") {
+  if (!is_built()) return;
+  const std::string help = call("--help").output;
+  const Folder folder;
+  for (const char* flag : {"--moment1", "--moment2", "--decay-skipped", "--optimizer-memory"}) {
+    CAPTURE(flag);
+    CHECK(help.find(std::string("\n  ") + flag) == std::string::npos);
+    const CommandResult result = call(folder.small("--memory2 rank1 " + std::string(flag) + " x"));
+    CHECK(result.code == 2);
+    CHECK(result.output.find(flag) != std::string::npos);
+  }
+}
+
+TEST_CASE("sketch_error program: no error of no rows") {
+  if (!is_built()) return;
+  const Folder folder;
+  for (const auto& [heavy, part] : {std::pair("0", "heavy"), std::pair("100000", "rare")}) {
+    CAPTURE(part);
+    const CommandResult result =
+        call(folder.small("--memory2 rowwise --heavy " + std::string(heavy)));
+    CHECK(result.code == 0);
+    CHECK(result.output.find(" -") != std::string::npos);
+    const std::string lines = folder.read("errors.jsonl");
+    const json entry = json::parse(lines.substr(0, lines.find('\n')));
+    CHECK(entry[part]["absolute"].is_null());
+    CHECK(entry[part]["relative"].is_null());
+    CHECK(entry["all"]["relative"] > 0);
+  }
+}
+
+TEST_CASE("sketch_error program: what was measured before a loss that is not finite is kept") {
+  if (!is_built()) return;
+  const Folder folder;
+  const CommandResult result = call(folder.small(
+      "--memory2 rowwise --optimizer adagrad --learning-rate 3e38 --clip 0 --every 1"));
+  CAPTURE(result.output);
+  CHECK(result.code == 1);
+  CHECK(result.output.find("sketch_error: error: ") != std::string::npos);
+  CHECK(json::parse(folder.read("errors.jsonl")
+                        .substr(0, folder.read("errors.jsonl").find('\n')))["step"] == 1);
+  CHECK(folder.read("errors.svg").rfind("<svg ", 0) == 0);
 }
 
 TEST_CASE("sketch_error program: the same in every run") {

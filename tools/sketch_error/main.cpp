@@ -54,15 +54,23 @@ int run(const sketch_error::StudySettings& settings) {
   check_outputs(named_paths("--output", {lines, drawing}), named_paths("--train", settings.train));
   for (const std::string& file : {lines, drawing}) check_replaceable("sketch_error", file);
   std::vector<json> entries;
-  const bool finished =
-      sketch_error::study(settings, [&](const json& entry) { entries.push_back(entry); });
-  if (entries.empty()) return kExitStopped;
-  replace_file("sketch_error", lines, [&](std::ostream& out) {
-    for (const json& entry : entries) out << entry.dump() << '\n';
-  });
-  replace_file("sketch_error", drawing,
-               [&](std::ostream& out) { out << sketch_error::picture(entries); });
-  print_table(entries);
+  const auto write = [&] {
+    if (entries.empty()) return;
+    replace_file("sketch_error", lines, [&](std::ostream& out) {
+      for (const json& entry : entries) out << entry.dump() << '\n';
+    });
+    replace_file("sketch_error", drawing,
+                 [&](std::ostream& out) { out << sketch_error::picture(entries); });
+    print_table(entries);
+  };
+  bool finished = false;
+  try {
+    finished = sketch_error::study(settings, [&](const json& entry) { entries.push_back(entry); });
+  } catch (const NumericError&) {
+    write();  // what was measured before is good
+    throw;
+  }
+  write();
   return finished ? 0 : kExitStopped;
 }
 

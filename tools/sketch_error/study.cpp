@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -62,6 +63,7 @@ class Model : public Module {
 // One moment of one table with its memories.
 struct Studied {
   std::string table;
+  int64_t rows;
   MomentRole role;
   MemoryStudy study;
 };
@@ -77,22 +79,26 @@ std::vector<Studied> make_studies(const StudySettings& settings, Model& model,
         memories.push_back(parse_memory(text, role));
       }
       if (memories.empty()) continue;
-      result.push_back(
-          {table->name, role, MemoryStudy(optimizer, *table, role, memories, settings.heavy)});
+      result.push_back({table->name, table->value.size(0), role,
+                        MemoryStudy(optimizer, *table, role, memories, settings.heavy)});
     }
   }
   return result;
 }
 
-json error_json(const StateError& error) {
-  json relative = nullptr;  // of nothing
-  if (std::isfinite(error.relative)) relative = error.relative;
-  return {{"absolute", error.absolute}, {"relative", relative}};
+// `rows`: of how many; null where it is of nothing.
+json error_json(const StateError& error, int64_t rows) {
+  json absolute = nullptr, relative = nullptr;
+  if (rows > 0) absolute = error.absolute;
+  if (rows > 0 && std::isfinite(error.relative)) relative = error.relative;
+  return {{"absolute", absolute}, {"relative", relative}};
 }
 
-void write_errors(Studied& studied, int64_t step, double loss,
+void write_errors(Studied& studied, int64_t heavy, int64_t step, double loss,
                   const std::function<void(const json&)>& write) {
   const std::vector<MemoryErrors> errors = studied.study.errors();
+  const int64_t rows = studied.rows;
+  heavy = std::min(heavy, rows);
   for (size_t i = 0; i < errors.size(); ++i) {
     json entry = {{"step", step},
                   {"table", studied.table},
@@ -100,9 +106,9 @@ void write_errors(Studied& studied, int64_t step, double loss,
                   {"memory", to_string(studied.study.memories()[i])},
                   {"bytes", studied.study.bytes(i)},
                   {"loss", loss},
-                  {"all", error_json(errors[i].all)},
-                  {"heavy", error_json(errors[i].heavy)},
-                  {"rare", error_json(errors[i].rare)}};
+                  {"all", error_json(errors[i].all, rows)},
+                  {"heavy", error_json(errors[i].heavy, heavy)},
+                  {"rare", error_json(errors[i].rare, rows - heavy)}};
     if (errors[i].mean_load) {
       entry["mean_load"] = *errors[i].mean_load;
       entry["largest_load"] = *errors[i].largest_load;
@@ -126,12 +132,12 @@ void add_options(CLI::App& command, StudySettings& settings) {
       ->required();
   command
       .add_option("--memory1", settings.memories1,
-                  "memories of the first moment to study, as --moment1 has them; may stand several "
-                  "times")
+                  "memories of the first moment to study, as --moment1 of lm train has them; may "
+                  "stand several times")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command
       .add_option("--memory2", settings.memories2,
-                  "memories of the second moment to study, as --moment2 has them")
+                  "memories of the second moment to study, as --moment2 of lm train has them")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command.add_option("--tables", settings.tables, "embedding, output or both")
       ->check(CLI::IsMember({"embedding", "output", "both"}))
@@ -163,7 +169,8 @@ void add_options(CLI::App& command, StudySettings& settings) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--seed", settings.seed, "of initial values")->capture_default_str();
-  apps::add_options(command, settings.optimizer);
+  // The state of the run itself is dense.
+  apps::add_rule_options(command, settings.optimizer);
   apps::add_options(command, settings.compute);
 }
 
@@ -204,7 +211,7 @@ bool study(const StudySettings& settings, const std::function<void(const json& e
     optimizer.step();
     optimizer.clear_gradients();
     if (step % settings.every == 0 || step == settings.steps) {
-      for (Studied& studied : studies) write_errors(studied, step, loss, write);
+      for (Studied& studied : studies) write_errors(studied, settings.heavy, step, loss, write);
     }
     if (progress.due()) progress.update(step, fmt::format("loss {:.4f}", loss));
   }

@@ -37,7 +37,8 @@ struct StudySettings {
 void add_options(CLI::App& command, StudySettings& settings);
 
 // Trains an LSTM language model and gives `write` one entry for each memory, table and every so
-// many steps: step, table, moment, memory, bytes, loss, and the errors of MemoryErrors. Throws
+// many steps: step, table, moment, memory, bytes, loss, and the errors of MemoryErrors, null where
+// they are of no rows. Throws
 // InvalidArgument for settings that do not go together, DataError and IoError as the reader of
 // texts does, NumericError where the loss is not finite. False where a signal asked to stop.
 bool study(const StudySettings& settings,
