@@ -39,9 +39,13 @@ std::vector<std::pair<std::string, OptimizerOptions>> smaller_memories(
     // None is the least there is.
     if (options.moment1 != "none") set("--moment1", changed.moment1, choice.moment1);
     set("--moment2", changed.moment2, choice.moment2);
+    if (changed.moment1 == "none" && changed.beta1.value_or(0.0) != 0.0) {
+      // It may have been given, which completed options do not tell.
+      changed.beta1 = 0.0;
+      flags += " --beta1 0";
+    }
     const auto same = [&](const auto& other) { return other.first == flags; };
     if (flags.empty() || std::any_of(result.begin(), result.end(), same)) continue;
-    if (changed.moment1 == "none") changed.beta1.reset();
     try {
       complete(changed);
       make_optimizer(changed, /*seed=*/0);
@@ -82,8 +86,10 @@ std::string compare_alternatives(const PlannedRun& as_it_is, int64_t available,
               [](const Planned& a, const Planned& b) { return a.bytes < b.bytes; });
     shown.resize(std::min(shown.size(), kShown));
   }
+  size_t width = 0;
+  for (const Planned& one : shown) width = std::max(width, one.flags.size());
   for (const Planned& one : shown) {
-    text += fmt::format("  {:<38} saves {:>11}, takes {}\n", one.flags,
+    text += fmt::format("  {:<{}} saves {:>11}, takes {}\n", one.flags, width,
                         format_bytes(peak - one.bytes), format_bytes(one.bytes));
   }
   text.pop_back();  // errors end without an end of line

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -292,6 +293,39 @@ TEST_CASE("lm program: what is read is not written over, nor is one file written
   CHECK(read_whole(checkpoint + "/best.safetensors") == best);
   CHECK(read_whole(train) == text);
   CHECK(read_whole(valid) == other);
+}
+
+// Of the advice, what stands before "saves" in each line.
+std::vector<std::string> proposals_of(const std::string& output) {
+  std::vector<std::string> proposals;
+  std::istringstream lines(output);
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with("  --")) continue;
+    const size_t end = line.find(" saves ");
+    REQUIRE(end != std::string::npos);
+    proposals.push_back(line.substr(2, end - 2));
+  }
+  return proposals;
+}
+
+TEST_CASE("lm program: what is proposed where memory runs out can be run as it is printed") {
+  const Run run;
+  const std::string given = run.small() + " --steps 1 --beta1 0.9 --beta2 0.99";
+  std::set<std::string> all;
+  for (const char* limit : {"1KB", "15KB"}) {
+    const CommandResult failed = run.lm(given + " --memory-limit " + limit);
+    CHECK(failed.code == 1);
+    for (const std::string& proposal : proposals_of(failed.output)) all.insert(proposal);
+  }
+  CHECK(std::any_of(all.begin(), all.end(), [](const std::string& proposal) {
+    return proposal.find("--moment1 none --moment2 rank1 --beta1 0") != std::string::npos;
+  }));
+  for (const std::string& proposal : all) {
+    CAPTURE(proposal);
+    const CommandResult result = run.lm(given + " " + proposal);
+    CAPTURE(result.output);
+    CHECK(result.code == 0);
+  }
 }
 
 TEST_CASE("lm program: an early error leaves the metrics of another run") {
