@@ -10,7 +10,7 @@
 #include <new>
 
 #include "sketchgrad/apps/common/print.h"
-#include "sketchgrad/kernels/error.h"
+#include "sketchgrad/framework/check.h"
 
 namespace sketchgrad::apps {
 
@@ -25,6 +25,11 @@ std::vector<std::string> command_of(const std::string& program,
 }
 
 void parse(CLI::App& app, std::vector<std::string> arguments) {
+  for (const std::string& argument : arguments) {
+    // CLI11 would take the next argument for the value.
+    check(!argument.starts_with("--") || argument.find('=') + 1 != argument.size(),
+          "{}: there is no value behind the =", argument);
+  }
   // CLI11 takes them from the back.
   std::reverse(arguments.begin(), arguments.end());
   app.parse(std::move(arguments));

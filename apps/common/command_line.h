@@ -16,6 +16,7 @@ inline constexpr int kExitStopped = 130;
 std::vector<std::string> arguments_of(int argc, char** argv);
 // The same behind the program's plain name, as people type it.
 std::vector<std::string> command_of(const std::string& program, std::vector<std::string> arguments);
+// Throws what CLI11 does, and InvalidArgument for "--flag=" without a value.
 void parse(CLI::App& app, std::vector<std::string> arguments);
 
 // Runs `body` and turns what it throws into one line "NAME: error: ..." on stderr and an exit code:

@@ -73,6 +73,13 @@ bool is_setting(const CLI::App& command, const CLI::ConfigItem& item) {
 struct Setting {
   std::string flag;
   std::vector<std::string> values;
+  std::string file;
+  int64_t line = 0;
+};
+
+struct Expanded {
+  std::vector<std::string> arguments;
+  std::vector<Setting> settings;  // those that no flag replaces
 };
 
 bool takes_several(const CLI::App& command, const std::string& flag) {
@@ -94,13 +101,63 @@ std::vector<Setting> read_config(const std::string& file, const CLI::App& comman
                                   "commas or spaces)",
                                   name));
     }
-    settings.push_back({flag, item.inputs});
+    // CLI11 would take the next argument for the value.
+    if (std::find(item.inputs.begin(), item.inputs.end(), "") != item.inputs.end()) {
+      throw DataError(file, line_of(file, name),
+                      fmt::format("'{}' has no value; leave the line out", name));
+    }
+    settings.push_back({flag, item.inputs, file, line_of(file, name)});
   }
   return settings;
 }
 
 bool sets(const std::string& argument, const std::string& flag) {
   return argument == flag || argument.starts_with(flag + "=");
+}
+
+Expanded expand(const std::vector<std::string>& arguments, const CLI::App& command,
+                const std::string& application) {
+  std::vector<Setting> settings;
+  std::vector<std::string> rest;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    std::string file;
+    if (argument.starts_with(std::string(kFlag) + "=")) {
+      file = argument.substr(kFlag.size() + 1);
+    } else if (argument == kFlag && i + 1 < arguments.size()) {
+      file = arguments[++i];
+    } else {
+      rest.push_back(argument);
+      continue;
+    }
+    for (Setting& setting : read_config(find_config(file, application), command)) {
+      // Values of an earlier file are not added to.
+      std::erase_if(settings, [&](const Setting& other) { return other.flag == setting.flag; });
+      settings.push_back(std::move(setting));
+    }
+  }
+  Expanded expanded;
+  for (Setting& setting : settings) {
+    const bool is_set = std::any_of(rest.begin(), rest.end(), [&](const std::string& argument) {
+      return sets(argument, setting.flag);
+    });
+    // CLI11 would check what does not win as well.
+    if (is_set) continue;
+    for (const std::string& value : setting.values) {
+      expanded.arguments.push_back(fmt::format("{}={}", setting.flag, value));
+    }
+    expanded.settings.push_back(std::move(setting));
+  }
+  expanded.arguments.insert(expanded.arguments.end(), rest.begin(), rest.end());
+  return expanded;
+}
+
+// Whether the message is of this flag, not of one that begins as it does.
+bool names(const std::string& message, const std::string& flag) {
+  const size_t at = message.find(flag);
+  if (at == std::string::npos) return false;
+  const char next = at + flag.size() < message.size() ? message[at + flag.size()] : ' ';
+  return next == ':' || next == ' ';
 }
 
 }  // namespace
@@ -121,38 +178,7 @@ std::string find_config(const std::string& name, const std::string& application)
 
 std::vector<std::string> expand_config(const std::vector<std::string>& arguments,
                                        const CLI::App& command, const std::string& application) {
-  std::vector<Setting> settings;
-  std::vector<std::string> rest;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    std::string file;
-    if (argument.starts_with(std::string(kFlag) + "=")) {
-      file = argument.substr(kFlag.size() + 1);
-    } else if (argument == kFlag && i + 1 < arguments.size()) {
-      file = arguments[++i];
-    } else {
-      rest.push_back(argument);
-      continue;
-    }
-    for (Setting& setting : read_config(find_config(file, application), command)) {
-      // Values of an earlier file are not added to.
-      std::erase_if(settings, [&](const Setting& other) { return other.flag == setting.flag; });
-      settings.push_back(std::move(setting));
-    }
-  }
-  std::vector<std::string> expanded;
-  for (const Setting& setting : settings) {
-    const bool is_set = std::any_of(rest.begin(), rest.end(), [&](const std::string& argument) {
-      return sets(argument, setting.flag);
-    });
-    // CLI11 takes the last of several values, but all where an option takes several.
-    if (is_set && takes_several(command, setting.flag)) continue;
-    for (const std::string& value : setting.values) {
-      expanded.push_back(fmt::format("{}={}", setting.flag, value));
-    }
-  }
-  expanded.insert(expanded.end(), rest.begin(), rest.end());
-  return expanded;
+  return expand(arguments, command, application).arguments;
 }
 
 void add_config_option(CLI::App& command, const std::string& application) {
@@ -163,14 +189,26 @@ void add_config_option(CLI::App& command, const std::string& application) {
                   application));
 }
 
-std::vector<std::string> arguments_with_config(int argc, char** argv, const CLI::App& command,
-                                               const std::string& application) {
-  std::vector<std::string> arguments = arguments_of(argc, argv);
-  if (arguments.empty() || arguments[0] != command.get_name()) return arguments;
-  const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
-  arguments = expand_config(rest, command, application);
-  arguments.insert(arguments.begin(), command.get_name());
-  return arguments;
+void parse_with_config(CLI::App& app, const std::vector<std::string>& arguments,
+                       const CLI::App& command, const std::string& application) {
+  if (arguments.empty() || arguments[0] != command.get_name()) return parse(app, arguments);
+  Expanded expanded = expand({arguments.begin() + 1, arguments.end()}, command, application);
+  expanded.arguments.insert(expanded.arguments.begin(), command.get_name());
+  const auto explain = [&](const CLI::ParseError& error) {
+    const std::string message = error.what();
+    for (const Setting& setting : expanded.settings) {
+      if (names(message, setting.flag)) throw DataError(setting.file, setting.line, message);
+    }
+  };
+  try {
+    parse(app, expanded.arguments);
+  } catch (const CLI::ValidationError& error) {
+    explain(error);
+    throw;
+  } catch (const CLI::ConversionError& error) {
+    explain(error);
+    throw;
+  }
 }
 
 }  // namespace sketchgrad::apps

@@ -17,15 +17,16 @@ std::string find_config(const std::string& name, const std::string& application)
 // The arguments with each "--config FILE" (FILE may stand several times; later ones win) replaced
 // by what the files say, placed so that flags on the command line win. `command` must take the last
 // of several values of an option; of one that takes several, what wins replaces all of them. Throws
-// DataError for a file that cannot be read or sets what `command` does not know, --config and
-// --help included.
+// DataError for a file that cannot be read, sets what `command` does not know, --config and --help
+// included, or has an empty value.
 std::vector<std::string> expand_config(const std::vector<std::string>& arguments,
                                        const CLI::App& command, const std::string& application);
 
 // Declares --config of a subcommand, for its help.
 void add_config_option(CLI::App& command, const std::string& application);
-// The program's arguments, expanded where they are those of this subcommand.
-std::vector<std::string> arguments_with_config(int argc, char** argv, const CLI::App& command,
-                                               const std::string& application);
+// Parses a program's arguments, expanded where they are those of this subcommand of it. Throws
+// DataError naming file and line also where a value that a file sets is refused.
+void parse_with_config(CLI::App& app, const std::vector<std::string>& arguments,
+                       const CLI::App& command, const std::string& application);
 
 }  // namespace sketchgrad::apps

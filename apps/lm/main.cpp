@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
 
   train_settings.run.arguments = command_of("lm", arguments_of(argc, argv));
   return run_program("lm", app, [&] {
-    parse(app, arguments_with_config(argc, argv, train, "lm"));
+    parse_with_config(app, arguments_of(argc, argv), train, "lm");
     if (train.parsed()) return run_train(train_settings);
     if (eval.parsed()) return lm::score_text(eval_settings) ? 0 : stopped("nothing was scored");
     lm::print_generated(generate_settings);

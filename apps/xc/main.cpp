@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
 
   train_settings.run.arguments = command_of("xc", arguments_of(argc, argv));
   return run_program("xc", app, [&] {
-    parse(app, arguments_with_config(argc, argv, train, "xc"));
+    parse_with_config(app, arguments_of(argc, argv), train, "xc");
     if (prepare.parsed()) {
       return xc::prepare_and_print(prepare_settings) ? 0 : stopped("nothing was written");
     }

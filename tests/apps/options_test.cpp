@@ -166,6 +166,39 @@ TEST_CASE("config: mistakes in files are told") {
   }
   CHECK_THROWS_AS(parsed({"--config=" + folder.file("d", "hidden = many\n")}), CLI::ParseError);
   CHECK_THROWS_AS(parsed({"--config=" + (folder / "missing.toml")}), InvalidArgument);
+  for (const char* nothing : {"metrics =\n", "metrics = \"\"\n", "train = [\"a\", \"\"]\n"}) {
+    CAPTURE(nothing);
+    CHECK_THROWS_WITH_AS(
+        parsed({"--config=" + folder.file("g", "# files\n" + std::string(nothing))}),
+        doctest::Contains("g:2: '"), DataError);
+  }
+  CHECK_THROWS_WITH_AS(parsed({"--metrics=", "--tie"}),
+                       doctest::Contains("--metrics=: there is no"), InvalidArgument);
+}
+
+TEST_CASE("config: a value that is refused is told with file and line, unless a flag wins") {
+  const TemporaryFolder folder;
+  const auto read = [](const std::vector<std::string>& arguments) {
+    lm::TrainSettings settings;
+    CLI::App app("", "lm");
+    CLI::App& train = *app.add_subcommand("train", "");
+    lm::add_options(train, settings);
+    add_config_option(train, "lm");
+    std::vector<std::string> all = {"train", "--train=a", "--valid=b"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    parse_with_config(app, all, train, "lm");
+    return settings;
+  };
+  const std::string file = folder.file("a.toml", "batch = 7\neval-batch = 0\nhidden = 12\n");
+  CHECK_THROWS_WITH_AS(read({"--config", file}), doctest::Contains("a.toml:2: --eval-batch: "),
+                       DataError);
+  CHECK(read({"--config", file, "--eval-batch", "3"}).model.hidden == 12);
+  CHECK_THROWS_AS(read({"--config", file, "--eval-batch", "0"}), CLI::ParseError);
+  for (const char* line : {"hidden = many\n", "tie = perhaps\n", "sketch-tables = \"none\"\n"}) {
+    CAPTURE(line);
+    CHECK_THROWS_WITH_AS(read({"--config", folder.file("b.toml", line)}),
+                         doctest::Contains("b.toml:1: "), DataError);
+  }
 }
 
 TEST_CASE("config: the files that come along can be read") {

@@ -89,11 +89,8 @@ ParsedRun parse_run(const std::string& program, const std::vector<std::string>& 
   Settings settings;
   add_options(train, settings);
   apps::add_config_option(train, program);
-  std::vector<std::string> all =
-      apps::expand_config({arguments.begin() + 1, arguments.end()}, train, program);
-  all.insert(all.begin(), "train");
   try {
-    apps::parse(app, all);
+    apps::parse_with_config(app, arguments, train, program);
   } catch (const CLI::Success& success) {  // --help
     app.exit(success);
     return {};
