@@ -5,13 +5,15 @@
 
 #include <cstddef>
 
+#include "sketchgrad/apps/common/numbers.h"
+
 namespace sketchgrad::apps {
 
 void add_options(CLI::App& command, ComputeOptions& options) {
   command
       .add_option("--threads", options.threads,
                   "at most so many; 0: all processors. Results do not depend on it")
-      ->check(CLI::Range(0, 1024))
+      ->check(whole_in(0, 1024))
       ->capture_default_str();
   command.add_option("--device", options.device, "cpu or cuda")->capture_default_str();
   command

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/optim/adagrad.h"
 #include "sketchgrad/optim/adam.h"
 #include "sketchgrad/optim/momentum.h"
@@ -191,12 +192,12 @@ void add_file_options(CLI::App& command, RunOptions& options) {
   command
       .add_option("--checkpoint-every", options.checkpoint_every,
                   "steps between checkpoints; 0: after each validation only")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   command.add_option("--report", options.report, "JSON file for settings and results");
   command.add_option("--metrics", options.metrics, "file for the course of training, JSON lines");
   command.add_option("--log-every", options.log_every, "steps between lines of --metrics")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_from(1))
       ->capture_default_str();
   command
       .add_option(
@@ -204,7 +205,7 @@ void add_file_options(CLI::App& command, RunOptions& options) {
           "rows of each table with a sketch, drawn among those that were ever active, whose "
           "exact state is kept beside, so that lines of --metrics and the report tell the "
           "sketches' relative l2 error over them; 0: none")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->check(whole_in(0, int64_t{1} << 24))
       ->capture_default_str();
   command.add_option("--memory-profile", options.memory_profile,
                      "folder for a profile of the memory, which `memory report` explains");
@@ -223,32 +224,32 @@ void add_rule_options(CLI::App& command, OptimizerOptions& options) {
   command
       .add_option("--learning-rate", options.learning_rate,
                   "step size " + defaults_of(&Rule::learning_rate))
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   command
       .add_option("--beta1", options.beta1,
                   "decay of the first moment a step " + defaults_of(&Rule::beta1))
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(real_in(0.0, 1.0));
   command
       .add_option("--beta2", options.beta2,
                   "decay of the second moment a step " + defaults_of(&Rule::beta2))
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(real_in(0.0, 1.0));
   command
       .add_option("--epsilon", options.epsilon,
                   "added to the root of the second moment " + defaults_of(&Rule::epsilon))
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   command
       .add_option("--initial-accumulator", options.initial_accumulator,
                   "what the second moment begins with " + defaults_of(&Rule::initial_accumulator))
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   command
       .add_option("--momentum", options.momentum,
                   "decay of the momentum a step, below 1 " + defaults_of(&Rule::momentum))
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(real_in(0.0, 1.0));
   command.add_flag("--nesterov,!--no-nesterov", options.nesterov, "Nesterov's momentum");
   command
       .add_option("--weight-decay", options.weight_decay,
                   "decoupled decay (AdamW), times the learning rate a step")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
 }
 
@@ -265,9 +266,10 @@ void add_options(CLI::App& command, RunOptions& options) {
       ->capture_default_str();
   command
       .add_option("--clip", options.clip, "largest global norm of the gradients; 0: no clipping")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
   command.add_option("--seed", options.seed, "of initial values, masks and hashes")
+      ->check(any_seed())
       ->capture_default_str();
   command
       .add_option(
@@ -279,7 +281,7 @@ void add_options(CLI::App& command, RunOptions& options) {
   add_options(command, options.compute);
   command
       .add_option("--eval-every", options.eval_every, "steps between validations; 0: each epoch")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   add_file_options(command, options);
 }

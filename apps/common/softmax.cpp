@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/layers/adaptive_cutoffs.h"
 #include "sketchgrad/layers/adaptive_softmax.h"
 #include "sketchgrad/layers/lsh_softmax.h"
@@ -65,7 +66,7 @@ void add_sampling_options(CLI::App& command, SoftmaxOptions& options) {
           "--samples", options.samples,
           "classes of a sample: different ones, on average, or with --replacement draws; with "
           "lsh, classes at most besides the targets")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->check(whole_in(1, int64_t{1} << 30))
       ->capture_default_str();
   command
       .add_option("--sampler", options.sampler,
@@ -76,6 +77,7 @@ void add_sampling_options(CLI::App& command, SoftmaxOptions& options) {
   command
       .add_option("--unigram-power", options.unigram_power,
                   "the chance goes with the count to this power")
+      ->check(any_real())
       ->capture_default_str();
   command.add_flag("--replacement", options.replacement, "a sample may hold a class several times");
   command.add_flag("--correct-target,!--no-correct-target", options.correct_target,
@@ -91,18 +93,18 @@ void add_lsh_options(CLI::App& command, SoftmaxOptions& options) {
           "--lsh-tail", options.lsh_tail,
           "classes of a log-uniform sample beside those found, which stands for all that are "
           "not; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   command.add_option("--lsh-bits", options.lsh_bits, "of a code; a table has 2^BITS buckets")
-      ->check(CLI::Range(1, 24))
+      ->check(whole_in(1, 24))
       ->capture_default_str();
   command.add_option("--lsh-tables", options.lsh_tables, "hash tables")
-      ->check(CLI::Range(1, 1024))
+      ->check(whole_in(1, 1024))
       ->capture_default_str();
   command
       .add_option("--lsh-rebuild", options.lsh_rebuild,
                   "steps from one index of all classes to the next")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_from(1))
       ->capture_default_str();
   command.add_flag("--lsh-incremental", options.lsh_incremental,
                    "between them, classes that were trained are hashed anew each step");
@@ -124,11 +126,13 @@ void add_options(CLI::App& command, SoftmaxOptions& options) {
       .add_option("--cutoffs", options.cutoffs,
                   "of the adaptive softmax: the ids at which its clusters begin, with commas "
                   "[by the classes' frequencies and the times of products on this machine]")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(whole_from(1));
   command
       .add_option("--division", options.division,
                   "of the adaptive softmax: each cluster has so many times fewer columns than the "
                   "one before; 1 with --tie")
+      ->check(positive())
       ->capture_default_str();
   add_lsh_options(command, options);
 }

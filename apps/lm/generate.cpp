@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/print.h"
 
 namespace sketchgrad::apps::lm {
@@ -59,17 +60,19 @@ void add_options(CLI::App& command, GenerateSettings& settings) {
   command.add_option("--prompt", settings.prompt,
                      "text to go on from, in tokens as the training text has them");
   command.add_option("--length", settings.length, "tokens to add")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->check(whole_in(1, int64_t{1} << 24))
       ->capture_default_str();
   command
       .add_option("--temperature", settings.temperature,
                   "below 1: likelier words more often; 0: the likeliest only")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
   command.add_option("--top-k", settings.top_k, "draw from so many likeliest words; 0: from all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
-  command.add_option("--seed", settings.seed, "of the draws")->capture_default_str();
+  command.add_option("--seed", settings.seed, "of the draws")
+      ->check(any_seed())
+      ->capture_default_str();
   apps::add_options(command, settings.compute);
 }
 

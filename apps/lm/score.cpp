@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/apps/common/print.h"
@@ -14,7 +15,7 @@
 namespace sketchgrad::apps::lm {
 
 void add_options(CLI::App& command, EvalSettings& settings) {
-  const CLI::Range size(int64_t{1}, int64_t{1} << 24);
+  const CLI::Validator size = whole_in(1, int64_t{1} << 24);
   command.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or the folder of several")
       ->required();
   command.add_option("--data", settings.data, "text to score; plain, .xz or .gz")->required();

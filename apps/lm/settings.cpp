@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "sketchgrad/apps/common/numbers.h"
+
 namespace sketchgrad::apps::lm {
 
 namespace {
 
 // A size that is at least 1, and small enough for products of two to stay in range.
-const CLI::Range kSize(int64_t{1}, int64_t{1} << 24);
+const CLI::Validator kSize = whole_in(1, int64_t{1} << 24);
 
 void add_data_options(CLI::App& command, TrainSettings& settings) {
   command
@@ -22,13 +24,13 @@ void add_data_options(CLI::App& command, TrainSettings& settings) {
   command
       .add_option("--vocab-min", settings.vocabulary.min_count,
                   "words that stand fewer times in the training text become <unk>")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   command
       .add_option("--vocab-limit", settings.vocabulary.most_words,
                   "different words held while counting, about 100 bytes each; beyond, the rarest "
                   "are dropped")
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 30))
+      ->check(whole_in(2, int64_t{1} << 30))
       ->capture_default_str();
   command.add_option("--cache", settings.cache,
                      "folder for vocabulary and ids; none: ids go to a file in TMPDIR that is gone "
@@ -37,7 +39,7 @@ void add_data_options(CLI::App& command, TrainSettings& settings) {
       .add_option("--valid-limit", settings.valid_limit,
                   "tokens of the validation text that are scored during training; 0: all. The last "
                   "score always takes all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
 }
 
@@ -49,26 +51,26 @@ void add_model_options(CLI::App& command, LanguageModelOptions& model) {
   size("--hidden", model.hidden, "LSTM cells a layer");
   size("--layers", model.layers, "LSTM layers");
   command.add_option("--projection", model.projection, "width of the LSTM's output; 0: --hidden")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->check(whole_in(0, int64_t{1} << 24))
       ->capture_default_str();
   command
       .add_option("--dropout", model.dropout,
                   "probability, below 1: of the embedding, between layers, of the output")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(real_in(0.0, 1.0))
       ->capture_default_str();
   command.add_flag("--tie,!--no-tie", model.tie, "one table for embedding and output");
   command
       .add_option(
           "--init-range", model.init_range,
           "the output table starts uniform in [-RANGE, RANGE], the LSTM in 1/sqrt(--hidden)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
   command
       .add_option(
           "--embedding-range", model.embedding_range,
           "the embedding starts uniform in [-RANGE, RANGE]; with --tie --init-range holds. A "
           "small range of either keeps the model at word frequencies for long")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
   add_options(command, model.softmax);
 }
@@ -82,7 +84,7 @@ void add_length_options(CLI::App& command, TrainSettings& settings) {
   size("--eval-batch", settings.eval_batch, "columns of validation and test");
   size("--epochs", settings.epochs, "passes over the training text");
   command.add_option("--steps", settings.steps, "steps in all; wins over --epochs")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_from(1));
 }
 
 }  // namespace

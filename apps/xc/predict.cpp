@@ -18,6 +18,7 @@
 #include <system_error>
 #include <vector>
 
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/xc/evaluate.h"
@@ -95,7 +96,7 @@ void add_options(CLI::App& command, PredictSettings& settings) {
       ->required();
   command.add_option("--queries", settings.queries, "file of queries, one a line [standard input]");
   command.add_option("--top", settings.k, "classes of an answer")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->check(whole_in(1, int64_t{1} << 20))
       ->capture_default_str();
   add_options(command, settings.ranking);
   apps::add_options(command, settings.compute);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/report.h"
@@ -83,7 +84,7 @@ void add_options(CLI::App& command, PrepareSettings& settings) {
       .add_option("--hash-dim", settings.hash_dim,
                   "features are hashed to so many [262144 for tsv; for xc they stay as they are, "
                   "and also where there are no more of them]")
-      ->check(CLI::Range(int64_t{1}, int64_t{std::numeric_limits<int32_t>::max()}))
+      ->check(whole_in(1, std::numeric_limits<int32_t>::max()))
       ->excludes(like);
   command
       .add_option("--weights", settings.weights,
@@ -101,7 +102,7 @@ void add_options(CLI::App& command, PrepareSettings& settings) {
   command
       .add_option("--threads", settings.compute.threads,
                   "0: as many as there are processors. It never changes the result")
-      ->check(CLI::Range(0, 1024))
+      ->check(whole_in(0, 1024))
       ->capture_default_str();
 }
 

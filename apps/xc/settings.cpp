@@ -5,24 +5,26 @@
 #include <charconv>
 #include <numeric>
 
+#include "sketchgrad/apps/common/numbers.h"
+
 namespace sketchgrad::apps::xc {
 
 namespace {
 
 // A size that is at least 1, and small enough for products of two to stay in range.
-const CLI::Range kSize(int64_t{1}, int64_t{1} << 24);
+const CLI::Validator kSize = whole_in(1, int64_t{1} << 24);
 
 void add_mach_options(CLI::App& command, TrainSettings& settings) {
   ClassifierOptions& model = settings.model;
   command.add_option("--repetitions", settings.repetitions, "of mach: meta-classifiers")
-      ->check(CLI::Range(1, 256))
+      ->check(whole_in(1, 256))
       ->capture_default_str();
   command
       .add_option(
           "--first-repetition", settings.first_repetition,
           "number of the first one. Processes that train repetitions of other numbers train "
           "parts of one model, which `xc merge` joins")
-      ->check(CLI::Range(0, 1 << 20))
+      ->check(whole_in(0, 1 << 20))
       ->capture_default_str();
   command
       .add_option(
@@ -61,7 +63,7 @@ void add_model_options(CLI::App& command, TrainSettings& settings) {
   command
       .add_option("--input-range", model.input_range,
                   "the table of input features starts uniform in [-RANGE, RANGE]")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
   add_mach_options(command, settings);
   add_sampling_options(command, model.softmax);
@@ -79,18 +81,18 @@ void add_length_options(CLI::App& command, TrainSettings& settings) {
       ->check(kSize)
       ->capture_default_str();
   command.add_option("--steps", settings.steps, "steps in all; wins over --epochs")
-      ->check(CLI::PositiveNumber);
+      ->check(whole_from(1));
   command
       .add_option(
           "--feature-dropout", settings.feature_dropout,
           "probability, below 1, that a step leaves a feature of a row out; what is left is "
           "scaled to the row's length. For queries that share only some features with rows "
           "of training")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(real_in(0.0, 1.0))
       ->capture_default_str();
   command
       .add_option("--valid-limit", settings.valid_limit, "rows of it whose loss is taken; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
 }
 
@@ -115,7 +117,7 @@ void add_options(CLI::App& command, RankingSettings& settings) {
       .add_option("--best-buckets", settings.best_buckets,
                   "of mach: score only classes in so many of the best buckets of a repetition, by "
                   "an index of 4 bytes a repetition and class; 0: score all classes")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   command.add_flag(
       "--proven", settings.proven,
@@ -129,21 +131,21 @@ void add_options(CLI::App& command, EvaluationSettings& settings) {
       ->check(kSize)
       ->capture_default_str();
   command.add_option("--eval-limit", settings.limit, "rows that are ranked at the end; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   command
       .add_option("--sampled-ranks", settings.sampled_ranks,
                   "of mach: also rank a row's classes among a random sample of so many others, as "
                   "Spring et al. 2019 (section 6.4) do; 0: not")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   command
       .add_option("--propensity-a", settings.propensity_a,
                   "A of propensities (Jain et al. 2016): 0.5 to 0.6")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   command.add_option("--propensity-b", settings.propensity_b, "B of propensities: 0.4 to 2.6")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
 }
 

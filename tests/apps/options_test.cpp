@@ -101,6 +101,47 @@ TEST_CASE("options: what does not go together is refused") {
   }
 }
 
+TEST_CASE("options: numbers are decimal, finite and as large as they can be") {
+  for (const char* argument : {"--batch=010",
+                               "--batch=0x10",
+                               "--batch=+5",
+                               "--batch=1e2",
+                               "--batch=5 ",
+                               "--seed=-5",
+                               "--seed=007",
+                               "--seed=18446744073709551616",
+                               "--steps=9223372036854775808",
+                               "--clip=nan",
+                               "--clip=inf",
+                               "--clip=-0.5",
+                               "--learning-rate=nan",
+                               "--learning-rate=1e999",
+                               "--learning-rate=0x1p3",
+                               "--beta1=nan",
+                               "--epsilon=nan",
+                               "--weight-decay=inf",
+                               "--dropout=nan",
+                               "--init-range=nan",
+                               "--unigram-power=nan",
+                               "--division=nan",
+                               "--cutoffs=5,010",
+                               "--threads=02",
+                               "--vocab-min=-1"}) {
+    CAPTURE(argument);
+    CHECK_THROWS_AS(parsed({argument}), CLI::ParseError);
+  }
+  CHECK_THROWS_WITH_AS(parsed({"--learning-rate=0"}),
+                       "--learning-rate: 0 must be a finite number above 0", CLI::ParseError);
+  CHECK_THROWS_WITH_AS(parsed({"--steps=0"}), "--steps: 0 must be a whole number of at least 1",
+                       CLI::ParseError);
+  CHECK_THROWS_WITH_AS(parsed({"--batch=0"}),
+                       "--batch: 0 must be a whole number from 1 to 16777216", CLI::ParseError);
+  CHECK(parsed({"--seed=18446744073709551615"}).run.seed == 18446744073709551615u);
+  CHECK(parsed({"--seed=0"}).run.seed == 0);
+  CHECK(*parsed({"--learning-rate=2.5e-3"}).optimizer.learning_rate == 2.5e-3);
+  CHECK(parsed({"--clip=.5"}).run.clip == 0.5);
+}
+
 TEST_CASE("options: the last of several values counts") {
   CHECK(parsed({"--batch=3", "--batch=4"}).batch == 4);
   CHECK_FALSE(parsed({"--tie", "--no-tie"}).model.tie);

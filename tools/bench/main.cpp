@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "sketchgrad/apps/common/command_line.h"
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/framework/memory.h"
 #include "sketchgrad/kernels/device.h"
@@ -65,9 +66,9 @@ std::vector<Group> select(const std::vector<Group>& groups, const std::vector<st
 
 void describe(CLI::App& app, CommandLine& line) {
   Options& options = line.options;
-  const CLI::Range positive(int64_t{1}, (int64_t{1} << 31) - 1);
+  const CLI::Validator positive = apps::whole_in(1, (int64_t{1} << 31) - 1);
   app.add_option("--threads", options.threads, "threads of all kernels; 0: one a processor")
-      ->check(CLI::Range(0, 1024));
+      ->check(apps::whole_in(0, 1024));
   app.add_flag("--cpu-time", options.cpu_time,
                "count the thread's CPU time, for machines with other work; with --threads 1 only");
   app.add_option("--device", line.device,
@@ -81,7 +82,7 @@ void describe(CLI::App& app, CommandLine& line) {
       ->check(positive)
       ->capture_default_str();
   app.add_option("--dim", options.dim, "columns of these tables")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(apps::whole_in(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--active", options.active, "rows with a gradient in a step")
       ->check(positive)
@@ -90,16 +91,16 @@ void describe(CLI::App& app, CommandLine& line) {
       ->check(positive)
       ->capture_default_str();
   app.add_option("--mach-repetitions", options.mach_repetitions, "its hash functions")
-      ->check(CLI::Range(int64_t{1}, MachScorer::kMostPlaces))
+      ->check(apps::whole_in(1, MachScorer::kMostPlaces))
       ->capture_default_str();
   app.add_option("--mach-buckets", options.mach_buckets, "meta-classes of each of them")
-      ->check(CLI::Range(int64_t{2}, int64_t{1} << 24))
+      ->check(apps::whole_in(2, int64_t{1} << 24))
       ->capture_default_str();
   app.add_option("--mach-queries", options.mach_queries, "queries of its batch")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
+      ->check(apps::whole_in(1, int64_t{1} << 16))
       ->capture_default_str();
   app.add_option("--seconds", options.seconds, "about so long a measurement")
-      ->check(CLI::Range(1e-3, 1e4))
+      ->check(apps::real_in(1e-3, 1e4))
       ->capture_default_str();
   app.add_option(
          "--only", line.only,

@@ -12,6 +12,7 @@
 
 #include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/config_file.h"
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/options.h"
 #include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/run_planner.h"
@@ -208,7 +209,7 @@ Command add_plan_command(CLI::App& program, const std::vector<std::string>& run)
                   "machine, or for --device cuda its GPU, has left]")
       ->check(apps::check_bytes);
   command.add_option("--batch", options->batch, "another batch than the run's")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+      ->check(apps::whole_in(1, int64_t{1} << 24));
   command
       .add_flag("--largest-batch,!--no-largest-batch", options->largest_batch,
                 "look for the largest batch that fits, which takes some more traces")

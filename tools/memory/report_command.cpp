@@ -4,6 +4,7 @@
 #include <string>
 
 #include "sketchgrad/apps/common/memory_profile_file.h"
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/output_file.h"
 #include "sketchgrad/apps/common/output_paths.h"
 #include "sketchgrad/tools/memory/commands.h"
@@ -56,7 +57,7 @@ Command add_report_command(CLI::App& program) {
                   "write a page with the timeline instead, which needs no network")
       ->excludes("--json");
   command.add_option("--top", options->top, "how many tensors, blocks and ops are listed")
-      ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))
+      ->check(apps::whole_in(1, int64_t{1'000'000}))
       ->capture_default_str();
   return {&command, [options] { return run(*options); }};
 }

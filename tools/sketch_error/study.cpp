@@ -8,6 +8,7 @@
 
 #include "sketchgrad/apps/common/batches.h"
 #include "sketchgrad/apps/common/corpus.h"
+#include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/progress.h"
 #include "sketchgrad/apps/common/stop_signal.h"
@@ -24,7 +25,7 @@ namespace {
 using nlohmann::json;
 using namespace sketchgrad::apps;
 
-const CLI::Range kSize(int64_t{1}, int64_t{1} << 24);
+const CLI::Validator kSize = whole_in(1, int64_t{1} << 24);
 
 class Model : public Module {
  public:
@@ -145,7 +146,7 @@ void add_options(CLI::App& command, StudySettings& settings) {
   command
       .add_option("--heavy", settings.heavy,
                   "the most frequent words, whose errors are told apart from the others'")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   const auto size = [&](const char* name, int64_t& value, const char* help) {
     command.add_option(name, value, help)->check(kSize)->capture_default_str();
@@ -159,16 +160,18 @@ void add_options(CLI::App& command, StudySettings& settings) {
   command
       .add_option("--vocab-min", settings.vocabulary.min_count,
                   "words that stand fewer times become <unk>")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_from(0))
       ->capture_default_str();
   command.add_option("--cache", settings.cache,
                      "folder for vocabulary and ids; none: they are not kept [.sketchgrad-cache "
                      "beside the text]");
   command
       .add_option("--clip", settings.clip, "largest global norm of the gradients; 0: no clipping")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
-  command.add_option("--seed", settings.seed, "of initial values")->capture_default_str();
+  command.add_option("--seed", settings.seed, "of initial values")
+      ->check(any_seed())
+      ->capture_default_str();
   // The state of the run itself is dense.
   apps::add_rule_options(command, settings.optimizer);
   apps::add_options(command, settings.compute);
