@@ -35,6 +35,13 @@ void parse(CLI::App& app, std::vector<std::string> arguments) {
   app.parse(std::move(arguments));
 }
 
+void refuse_given(const CLI::App& command, const std::vector<const char*>& flags,
+                  const std::string& owner) {
+  for (const char* flag : flags) {
+    check(command.count(flag) == 0, "{}: {} has no such setting", flag, owner);
+  }
+}
+
 namespace {
 
 int complain(const std::string& name, const char* problem, int code) {

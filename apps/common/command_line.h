@@ -19,6 +19,10 @@ std::vector<std::string> command_of(const std::string& program, std::vector<std:
 // Throws what CLI11 does, and InvalidArgument for "--flag=" without a value.
 void parse(CLI::App& app, std::vector<std::string> arguments);
 
+// Throws InvalidArgument where one of the flags is given: "FLAG: OWNER has no such setting".
+void refuse_given(const CLI::App& command, const std::vector<const char*>& flags,
+                  const std::string& owner);
+
 // Runs `body` and turns what it throws into one line "NAME: error: ..." on stderr and an exit code:
 // kExitUsage for wrong flags and values, kExitFailure for everything else, also where stdout did
 // not take all that was printed. Help is printed.

@@ -286,6 +286,13 @@ void add_options(CLI::App& command, RunOptions& options) {
   add_file_options(command, options);
 }
 
+void check_together(const RunOptions& options) {
+  check(!options.resume || !options.checkpoint.empty(),
+        "--resume needs --checkpoint, the folder to go on from");
+  check(options.checkpoint_every == 0 || !options.checkpoint.empty(),
+        "--checkpoint-every needs --checkpoint, the folder to write to");
+}
+
 void complete(OptimizerOptions& options) {
   const Rule& rule = rule_named(options.optimizer);
   check_moment(options.moment1, rule.first_moment, "--moment1", options.optimizer);

@@ -55,6 +55,9 @@ void add_options(CLI::App& command, OptimizerOptions& options);
 void add_rule_options(CLI::App& command, OptimizerOptions& options);
 void add_options(CLI::App& command, RunOptions& options);
 
+// Throws InvalidArgument for settings that do not go together.
+void check_together(const RunOptions& options);
+
 // Fills in what the rule takes by default. Throws InvalidArgument for a setting that the rule does
 // not have.
 void complete(OptimizerOptions& options);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/layers/adaptive_cutoffs.h"
 #include "sketchgrad/layers/adaptive_softmax.h"
@@ -110,6 +111,27 @@ void add_lsh_options(CLI::App& command, SoftmaxOptions& options) {
                    "between them, classes that were trained are hashed anew each step");
   command.add_flag("--lsh-importance", options.lsh_importance,
                    "subtract log Q, Q the probability that a class at its angle is found");
+}
+
+void check_sampling_flags(const CLI::App& command, const std::string& softmax,
+                          const std::string& owner) {
+  if (softmax != "sampled") {
+    refuse_given(command, {"--sampler", "--unigram-power", "--replacement", "--correct-target"},
+                 owner);
+  }
+  if (softmax != "sampled" && softmax != "lsh") refuse_given(command, {"--samples"}, owner);
+  if (softmax != "lsh") {
+    refuse_given(command,
+                 {"--lsh-hash", "--lsh-tail", "--lsh-bits", "--lsh-tables", "--lsh-rebuild",
+                  "--lsh-incremental", "--lsh-importance"},
+                 owner);
+  }
+}
+
+void check_flags(const CLI::App& command, const SoftmaxOptions& options) {
+  const std::string owner = fmt::format("--softmax {}", options.softmax);
+  check_sampling_flags(command, options.softmax, owner);
+  if (options.softmax != "adaptive") refuse_given(command, {"--cutoffs", "--division"}, owner);
 }
 
 void add_options(CLI::App& command, SoftmaxOptions& options) {

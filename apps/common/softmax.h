@@ -41,6 +41,12 @@ void add_options(CLI::App& command, SoftmaxOptions& options);
 // Those of sampled and of LSH softmax.
 void add_sampling_options(CLI::App& command, SoftmaxOptions& options);
 void add_lsh_options(CLI::App& command, SoftmaxOptions& options);
+// Of a command that was parsed. Throws InvalidArgument where it sets what a softmax of this kind
+// does not have; `owner` names it in the message.
+void check_sampling_flags(const CLI::App& command, const std::string& softmax,
+                          const std::string& owner);
+// The same of all flags that add_options declares.
+void check_flags(const CLI::App& command, const SoftmaxOptions& options);
 
 // What an output layer is made of besides its options.
 struct SoftmaxParts {

@@ -102,12 +102,12 @@ void add_options(CLI::App& command, TrainSettings& settings) {
       ->capture_default_str();
   apps::add_options(command, settings.optimizer);
   apps::add_options(command, settings.run);
+  command.final_callback([&] { check_flags(command, settings.model.softmax); });
 }
 
 void complete(TrainSettings& settings) {
   check(settings.model.dropout < 1.0, "--dropout: {} must be below 1", settings.model.dropout);
-  check(!settings.run.resume || !settings.run.checkpoint.empty(),
-        "--resume needs --checkpoint, the folder to go on from");
+  check_together(settings.run);
   apps::complete(settings.optimizer);
   check(settings.optimizer.memory.empty() || settings.sketch_tables == "both",
         "--sketch-tables: --optimizer-memory is for the state of all parameters");

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <numeric>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/numbers.h"
 
 namespace sketchgrad::apps::xc {
@@ -96,6 +97,17 @@ void add_length_options(CLI::App& command, TrainSettings& settings) {
       ->capture_default_str();
 }
 
+// What the kind of model does not have.
+void check_flags(const CLI::App& command, const ClassifierOptions& model) {
+  const std::string owner = fmt::format("--model {}", model.model);
+  check_sampling_flags(command, model.model, owner);
+  if (model.is_mach()) return;
+  refuse_given(command,
+               {"--repetitions", "--first-repetition", "--buckets", "--meta-loss",
+                "--shared-hidden", "--stored-map", "--aggregation"},
+               owner);
+}
+
 }  // namespace
 
 Ranking RankingSettings::ranking() const {
@@ -174,12 +186,12 @@ void add_options(CLI::App& command, TrainSettings& settings) {
                    "tell the memory that the run would take, in each order of training, and stop");
   apps::add_options(command, settings.optimizer);
   apps::add_options(command, settings.run);
+  command.final_callback([&] { check_flags(command, settings.model); });
 }
 
 void complete(TrainSettings& settings) {
   ClassifierOptions& model = settings.model;
-  check(!settings.run.resume || !settings.run.checkpoint.empty(),
-        "--resume needs --checkpoint, the folder to go on from");
+  check_together(settings.run);
   check(settings.order == "together" || !settings.run.checkpoint.empty() || settings.plan,
         "--train-order one-by-one needs --checkpoint, a folder for the repetitions");
   check(settings.order == "together" || (model.is_mach() && !model.shared_hidden),
@@ -192,6 +204,8 @@ void complete(TrainSettings& settings) {
         settings.run.compute.device);
   check(settings.batch != "auto" || !settings.memory_budget.empty(),
         "--batch auto needs --memory-budget, the bytes that there are");
+  check(settings.batch == "auto" || settings.memory_budget.empty(),
+        "--memory-budget is for --batch auto, --batch is {}", settings.batch);
   if (model.is_mach()) {
     model.repetitions.resize(static_cast<size_t>(settings.repetitions));
     std::iota(model.repetitions.begin(), model.repetitions.end(), settings.first_repetition);

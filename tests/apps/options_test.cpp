@@ -90,6 +90,16 @@ TEST_CASE("options: what does not go together is refused") {
            {"--moment1=sketch"},
            {"--moment2=sketch:0.2,reading=aloud"},
            {"--dropout=1"},
+           {"--samples=10"},
+           {"--softmax=full", "--cutoffs=10"},
+           {"--softmax=full", "--lsh-bits=4"},
+           {"--softmax=lsh", "--sampler=uniform"},
+           {"--softmax=lsh", "--division=2"},
+           {"--softmax=adaptive", "--samples=10"},
+           {"--softmax=adaptive", "--no-correct-target"},
+           {"--softmax=sampled", "--lsh-tail=3"},
+           {"--softmax=sampled", "--cutoffs=10"},
+           {"--checkpoint-every=5"},
            {"--resume"}}) {
     CAPTURE(arguments[0]);
     CHECK_THROWS_AS(parsed(arguments), InvalidArgument);
@@ -140,6 +150,17 @@ TEST_CASE("options: numbers are decimal, finite and as large as they can be") {
   CHECK(parsed({"--seed=0"}).run.seed == 0);
   CHECK(*parsed({"--learning-rate=2.5e-3"}).optimizer.learning_rate == 2.5e-3);
   CHECK(parsed({"--clip=.5"}).run.clip == 0.5);
+}
+
+TEST_CASE("options: each softmax has settings of its own") {
+  CHECK(parsed({"--softmax=sampled", "--samples=10", "--sampler=unigram", "--unigram-power=1",
+                "--replacement", "--no-correct-target"})
+            .model.softmax.samples == 10);
+  CHECK(parsed({"--softmax=lsh", "--samples=10", "--lsh-tail=0"}).model.softmax.lsh_tail == 0);
+  CHECK(parsed({"--softmax=adaptive", "--cutoffs=10,20", "--division=2"}).model.softmax.cutoffs ==
+        std::vector<int64_t>{10, 20});
+  CHECK_THROWS_WITH_AS(parsed({"--samples=10"}), "--samples: --softmax full has no such setting",
+                       InvalidArgument);
 }
 
 TEST_CASE("options: the last of several values counts") {

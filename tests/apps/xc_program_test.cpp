@@ -114,6 +114,17 @@ TEST_CASE("xc program: wrong usage is one line and exit code 2") {
   check_error(run.xc(run.small() + " --batch auto --memory-budget 3GG"), 2, "3GG");
   check_error(run.xc(run.small() + " --batch auto --memory-budget 10KB"), 2, "batches of a row");
   check_error(run.xc(run.small() + " --model magic"), 2, "magic");
+  const std::string sets =
+      "train --data " + run.path("train.bin") + " --test " + run.path("test.bin");
+  for (const std::string flag :
+       {"--repetitions 2", "--first-repetition 1", "--buckets 9", "--meta-loss sigmoid",
+        "--shared-hidden", "--stored-map", "--aggregation mean", "--lsh-bits 4"}) {
+    check_error(run.xc(sets + " --model full " + flag), 2,
+                flag.substr(0, flag.find(' ')) + ": --model full has no such setting");
+  }
+  check_error(run.xc(sets + " --samples 9"), 2, "--samples: --model mach has no such setting");
+  check_error(run.xc(sets + " --memory-budget 1GB"), 2, "--memory-budget is for --batch auto");
+  check_error(run.xc(sets + " --checkpoint-every 3"), 2, "--checkpoint-every needs --checkpoint");
   check_error(run.xc(run.small() + " --moment2 sketch:7"), 2, "sketch:7");
   check_error(run.xc(run.small() + " --train-order one-by-one"), 2, "--checkpoint");
   check_error(run.xc(run.small() + " --resume"), 2, "--checkpoint");
