@@ -224,6 +224,9 @@ void print_sketches(Inputs& inputs) {
     for (int i = 0; i < 50; ++i) {
       const Slot slot = sketch_slot(inputs.word(), i % 4, inputs.word() >> 1, width);
       print("sketch_slot", uint64_t{slot});
+      const int32_t folds = i % 3;
+      const RowHash folded{inputs.word(), i % 2 == 0 ? 0 : 4096, nullptr, width, folds};
+      print("folded slot", uint64_t{folded.slot(i % 4, inputs.word() % 4096, width >> folds)});
       print("slot_bucket", static_cast<uint64_t>(slot_bucket(slot)));
       print("slot_sign", slot_sign(slot));
     }
