@@ -1,6 +1,6 @@
 #include "sketchgrad/apps/common/command_line.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -24,7 +24,23 @@ std::vector<std::string> command_of(const std::string& program,
   return arguments;
 }
 
+namespace {
+
+// CLI11 would say that there is no command.
+void check_command(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  check(names.empty() || word.starts_with('-') ||
+            std::find(names.begin(), names.end(), word) != names.end(),
+        "there is no command '{}'; there are {}", word, fmt::join(names, ", "));
+}
+
+}  // namespace
+
 void parse(CLI::App& app, std::vector<std::string> arguments) {
+  if (!arguments.empty()) check_command(app, arguments[0]);
   for (const std::string& argument : arguments) {
     // CLI11 would take the next argument for the value.
     check(!argument.starts_with("--") || argument.find('=') + 1 != argument.size(),

@@ -56,6 +56,14 @@ void write_ids(TokenFileWriter& file, const std::vector<std::string>& paths,
       [&](const Ids& ids) { file.add(ids); });
 }
 
+void make_folder(const std::string& folder) {
+  std::error_code problem;
+  fs::create_directories(folder, problem);
+  if (problem) {
+    throw IoError(fmt::format("[cache] {}: cannot be made: {}", folder, problem.message()));
+  }
+}
+
 // A file in the folder for temporary files that has no name any more.
 class UnnamedFile {
  public:
@@ -126,16 +134,20 @@ std::optional<TokenFile> CachedReader::load(const std::string& file) const {
   }
 }
 
+void CachedReader::go_on_without(const std::string& problem) const {
+  if (std::exchange(told_, problem) != problem) {
+    say_(fmt::format("going on without a cache: {}", problem));
+  }
+}
+
 TokenIds CachedReader::store(const std::string& file, const WriteIds& write) const {
   if (!file.empty()) {
     try {
-      fs::create_directories(fs::path(file).parent_path());
+      make_folder(fs::path(file).parent_path().string());
       replace_file("cache", file, [&](std::ostream& stream) { write(stream, file); });
       return open_token_file(file).ids;
     } catch (const IoError& error) {
-      say_(fmt::format("going on without a cache: {}", error.what()));
-    } catch (const fs::filesystem_error& error) {
-      say_(fmt::format("going on without a cache: {}", error.what()));
+      go_on_without(error.what());
     }
   }
   const UnnamedFile unnamed;

@@ -39,7 +39,7 @@ class CachedReader {
   // `folder`: where the files go; empty: the folder .sketchgrad-cache beside the (first) text;
   // "none": no cache; ids are then in a file without a name, in the folder for temporary files
   // (TMPDIR), that is gone when nobody uses it. So are they where a cache cannot be written. `say`
-  // is told of that, and of damage, in one line.
+  // is told of that, and of damage, in one line, and once of what is the same for several texts.
   CachedReader(std::string folder, std::function<void(const std::string&)> say);
 
   TrainingText read_training_text(const std::vector<std::string>& paths,
@@ -55,8 +55,11 @@ class CachedReader {
   using WriteIds = std::function<void(std::ostream& stream, const std::string& name)>;
   TokenIds store(const std::string& file, const WriteIds& write) const;
 
+  void go_on_without(const std::string& problem) const;
+
   std::string folder_;
   std::function<void(const std::string&)> say_;
+  mutable std::string told_;
 };
 
 }  // namespace sketchgrad::apps

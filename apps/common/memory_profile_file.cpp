@@ -229,8 +229,10 @@ ProfiledRun read_memory_profile(const std::string& folder) {
   try {
     const json parsed = json::parse(file);
     return Reader(parsed, path).run();
+  } catch (const json::parse_error& error) {
+    throw DataError(path, 0, fmt::format("is cut short or no JSON, at byte {}", error.byte));
   } catch (const json::exception& error) {
-    throw DataError(path, 0, error.what());
+    throw DataError(path, 0, "this is no memory profile: " + problem_of(error));
   }
 }
 

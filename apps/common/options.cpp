@@ -371,9 +371,20 @@ nlohmann::json to_json(const OptimizerOptions& options) {
 }
 
 Moments table_moments(const OptimizerOptions& options) {
-  return {.first = parse_memory(options.moment1, MomentRole::first),
-          .second = parse_memory(options.moment2, MomentRole::second),
+  return {.first = memory_of("--moment1", options.moment1, MomentRole::first),
+          .second = memory_of("--moment2", options.moment2, MomentRole::second),
           .decay_skipped = options.decay_skipped};
+}
+
+MemorySpec memory_of(const std::string& flag, const std::string& text, MomentRole role) {
+  try {
+    return parse_memory(text, role);
+  } catch (const InvalidArgument& error) {
+    constexpr std::string_view kOperation = "[memory] ";
+    const std::string_view problem = error.what();
+    throw InvalidArgument(fmt::format(
+        "{}: {}", flag, problem.substr(problem.starts_with(kOperation) ? kOperation.size() : 0)));
+  }
 }
 
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed) {

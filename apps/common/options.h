@@ -69,6 +69,8 @@ nlohmann::json to_json(const OptimizerOptions& options);
 Optimizer make_optimizer(const OptimizerOptions& options, uint64_t seed);
 // The memories of the tables that the options mean, where they name no budget.
 Moments table_moments(const OptimizerOptions& options);
+// parse_memory of a flag's value: messages begin with the flag.
+MemorySpec memory_of(const std::string& flag, const std::string& text, MomentRole role);
 
 // A number with or without one of the units B, KB, MB, GB (of 1000), KiB, MiB, GiB (of 1024).
 // Throws InvalidArgument with the flag's name for anything else.

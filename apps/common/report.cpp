@@ -14,6 +14,13 @@ void write_json(const std::string& path, const nlohmann::json& value) {
   replace_file("report", path, [&](std::ostream& file) { file << text << '\n'; });
 }
 
+std::string problem_of(const nlohmann::json::exception& error) {
+  const std::string text = error.what();
+  const size_t end = text.find("] ");
+  return text.starts_with("[json.exception.") && end != std::string::npos ? text.substr(end + 2)
+                                                                          : text;
+}
+
 nlohmann::json to_json(const MemoryFigures& figures) {
   nlohmann::json result;
   for (const Category category : kCategories) {

@@ -12,6 +12,9 @@ namespace sketchgrad::apps {
 // IoError naming the path.
 void write_json(const std::string& path, const nlohmann::json& value);
 
+// What an exception says, without the library's own number for it.
+std::string problem_of(const nlohmann::json::exception& error);
+
 // One entry a category and "total".
 nlohmann::json to_json(const MemoryFigures& figures);
 // A table of the peaks by category, for people.

@@ -16,8 +16,16 @@ namespace {
 
 constexpr const char* kName = "softmax";
 
+// The layers know no flags.
+void check_samples(const char* flag, int64_t samples, int64_t classes) {
+  check(samples < classes,
+        "{}: {} different classes cannot be a sample of {}: take fewer, or a full softmax", flag,
+        samples, classes);
+}
+
 std::unique_ptr<OutputLayer> make_sampled(const SoftmaxOptions& options, SoftmaxParts parts,
                                           Rng& rng, Device device) {
+  if (!options.replacement) check_samples("--samples", options.samples, parts.size.classes);
   return std::make_unique<SampledSoftmax>(
       kName,
       SampledSoftmaxOptions{.softmax = parts.size,
@@ -32,6 +40,7 @@ std::unique_ptr<OutputLayer> make_sampled(const SoftmaxOptions& options, Softmax
 
 std::unique_ptr<OutputLayer> make_lsh(const SoftmaxOptions& options, const SoftmaxParts& parts,
                                       Rng& rng, Device device) {
+  if (!options.lsh_importance) check_samples("--lsh-tail", options.lsh_tail, parts.size.classes);
   return std::make_unique<LshSoftmax>(
       kName,
       LshSoftmaxOptions{.softmax = parts.size,

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/training_run.h"
 #include "sketchgrad/apps/lm/evaluate.h"
 
@@ -15,6 +16,7 @@ constexpr const char* kIdentity = "lm.identity";
 constexpr const char* kVocabularyPrefix = "lm.";
 
 json parse_identity(const StateDict& state) {
+  if (!state.metadata.contains(kIdentity)) throw DataError(state.source, 0, "is no model of lm");
   json identity = json::parse(state.text(kIdentity), nullptr, /*allow_exceptions=*/false);
   if (!identity.is_object()) {
     throw DataError(state.source, 0, fmt::format("\"{}\" is no JSON object", kIdentity));
@@ -43,7 +45,7 @@ LanguageModelOptions saved_options(const StateDict& state) {
   try {
     return parse_identity(state).get<LanguageModelOptions>();
   } catch (const json::exception& error) {
-    throw DataError(state.source, 0, fmt::format("\"{}\": {}", kIdentity, error.what()));
+    throw DataError(state.source, 0, fmt::format("\"{}\": {}", kIdentity, problem_of(error)));
   }
 }
 
@@ -116,8 +118,8 @@ StateDict load_without_optimizer(const std::string& checkpoint) {
 }
 
 TrainedModel::TrainedModel(const StateDict& state, Device device)
-    : vocabulary(Vocabulary::load(state, kVocabularyPrefix)),
-      model(evaluation_options(state), 0, device) {
+    : model(evaluation_options(state), 0, device),
+      vocabulary(Vocabulary::load(state, kVocabularyPrefix)) {
   if (vocabulary.size() != model.options().vocabulary) {
     throw DataError(
         state.source, 0,

@@ -61,8 +61,8 @@ StateDict load_without_optimizer(const std::string& checkpoint);
 // What a checkpoint holds for those who only use the model.
 struct TrainedModel {
   explicit TrainedModel(const StateDict& state, Device device = kCpu);
-  Vocabulary vocabulary;
   LanguageModel model;
+  Vocabulary vocabulary;
 };
 
 }  // namespace sketchgrad::apps::lm

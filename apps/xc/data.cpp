@@ -16,8 +16,8 @@ void check_like(const std::string& flag, const std::string& path, const Examples
 Data open_data(const TrainSettings& settings) {
   const std::string& valid = settings.valid.empty() ? settings.test : settings.valid;
   Data data{Examples::open(settings.data), Examples::open(valid), Examples::open(settings.test)};
-  check_like("--valid", valid, data.valid, settings, data.train);
   check_like("--test", settings.test, data.test, settings, data.train);
+  check_like("--valid", valid, data.valid, settings, data.train);
   return data;
 }
 

@@ -6,6 +6,7 @@
 
 #include "sketchgrad/apps/common/checkpoint_folder.h"
 #include "sketchgrad/apps/common/progress.h"
+#include "sketchgrad/apps/common/report.h"
 #include "sketchgrad/apps/common/shuffle.h"
 #include "sketchgrad/apps/common/stop_signal.h"
 #include "sketchgrad/apps/common/training_run.h"
@@ -58,10 +59,11 @@ void check_validation_rows(const Examples& examples, int64_t limit, int64_t batc
     const Batch part = examples.batch(RowNumbers(begin, std::min(batch, rows - begin)).all());
     if (known_labels_of(part).entries() > 0) return;
   }
-  throw InvalidArgument(fmt::format(
-      "--valid: none of its first {} rows has a class of the training set, so that there "
-      "is nothing to validate with; see --valid-limit",
-      rows));
+  throw InvalidArgument(
+      fmt::format("--valid, or without it --test: none of its first {} rows has a class of the "
+                  "training set, so "
+                  "that there is nothing to validate with; see --valid-limit",
+                  rows));
 }
 
 }  // namespace
@@ -154,6 +156,7 @@ void ClassificationTask::save(StateDict& state) const {
 }
 
 void ClassificationTask::load(const StateDict& state) {
+  saved_options(state);  // before all else, for what is no model of xc
   check_resumes(identity_, parse_object(state, kIdentity), state.source);
   epoch_ = state.integer(kEpoch);
   model_.load_state(state);
@@ -189,10 +192,11 @@ std::optional<double> mean_loss(Classifier& model, const Examples& examples, int
 }
 
 ClassifierOptions saved_options(const StateDict& state) {
+  if (!state.metadata.contains(kModel)) throw DataError(state.source, 0, "is no model of xc");
   try {
     return parse_object(state, kModel).get<ClassifierOptions>();
   } catch (const json::exception& error) {
-    throw DataError(state.source, 0, fmt::format("\"{}\": {}", kModel, error.what()));
+    throw DataError(state.source, 0, fmt::format("\"{}\": {}", kModel, problem_of(error)));
   }
 }
 

@@ -246,9 +246,9 @@ TEST_CASE("corpus: a full disk is IoError, and leaves nothing half-written") {
     CHECK_THROWS_AS(reader.read_training_text({path}, {}), IoError);
     CHECK(fs::is_empty(folder / "cache"));
   }
-  // It would have gone on without a cache, had there been room elsewhere.
-  REQUIRE(said.size() == 5);
-  CHECK(said[3].find("File too large") != std::string::npos);
+  // It would have gone on without a cache, had there been room elsewhere. That is told once.
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].find("File too large") != std::string::npos);
   CHECK(reader.read_training_text({path}, {}).ids.size() * 4 > 80'000);
 }
 

@@ -66,13 +66,17 @@ TEST_CASE("lm program: help") {
 TEST_CASE("lm program: wrong usage is one line and exit code 2") {
   const Run run;
   check_error(run.lm(""), 2, "subcommand");
-  check_error(run.lm("fly"), 2, "");
+  check_error(run.lm("trian"), 2, "there is no command 'trian'; there are train, eval, generate");
   check_error(run.lm("train"), 2, "--train");
   check_error(run.lm(run.small() + " --bogus 1"), 2, "--bogus");
   check_error(run.lm(run.small() + " --batch 0"), 2, "--batch");
   check_error(run.lm(run.small() + " --batch 100000"), 2, "too few");
   check_error(run.lm(run.small() + " --tie --projection 3"), 2, "--tie");
-  check_error(run.lm(run.small() + " --moment2 sketch:7"), 2, "sketch:7");
+  check_error(run.lm(run.small() + " --moment2 sketch:7"), 2, "--moment2: ratio 7 in 'sketch:7'");
+  check_error(run.lm(run.small() + " --moment1 sketch:0.2,reading=foo"), 2,
+              "--moment1: unknown reading 'foo'");
+  check_error(run.lm(run.small() + " --softmax lsh"), 2, "--lsh-tail: 4096 different classes");
+  check_error(run.lm(run.small() + " --softmax sampled"), 2, "--samples: 8192 different classes");
   check_error(run.lm(run.small() + " --schedule sometimes"), 2, "sometimes");
   check_error(run.lm(run.small() + " --config nowhere"), 2, "wikitext2");
   check_error(run.lm(run.small() + " --device tpu"), 2, "tpu");
@@ -129,6 +133,18 @@ TEST_CASE("lm program: texts that are too short are refused before training, wit
   const std::string checkpoint = " --checkpoint " + (run.folder / "run");
   REQUIRE(run.lm(run.small() + few + checkpoint).code == 0);
   check_error(run.lm("eval --data " + tiny + checkpoint), 2, "--data " + tiny + ": 4 tokens");
+}
+
+TEST_CASE("lm program: a cache that cannot be made is told once") {
+  const Run run;
+  const std::string cache = run.folder.file("taken", "") + "/cache";
+  const CommandResult result = run.lm(run.small() + " --steps 1 --cache " + cache);
+  CAPTURE(result.output);
+  CHECK(result.code == 0);
+  const std::string line =
+      "lm: going on without a cache: [cache] " + cache + ": cannot be made: Not a directory\n";
+  CHECK(result.output.find(line) != std::string::npos);
+  CHECK(result.output.find("without a cache") == result.output.rfind("without a cache"));
 }
 
 TEST_CASE("lm program: several training texts are one") {

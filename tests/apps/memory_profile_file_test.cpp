@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 
@@ -56,6 +57,15 @@ TEST_CASE("memory profile: written and read it is the same") {
 
 TEST_CASE("memory profile: a file that is none is refused with its name and the reason") {
   const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "broken");
+  folder.file("broken/memory.json", "{\"format\": ");
+  CHECK_THROWS_WITH_AS(read_memory_profile(folder / "broken"),
+                       doctest::Contains("memory.json: is cut short or no JSON, at byte 12"),
+                       DataError);
+  folder.file("broken/memory.json", R"({"format": "sketchgrad-memory-profile", "version": "one"})");
+  CHECK_THROWS_WITH_AS(read_memory_profile(folder / "broken"),
+                       doctest::Contains("memory.json: this is no memory profile: type must be"),
+                       DataError);
   CHECK_THROWS_WITH_AS(read_memory_profile(folder / "none"),
                        doctest::Contains("none/memory.json: cannot be read"), IoError);
   const json good = to_json(some_run());

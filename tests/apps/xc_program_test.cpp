@@ -102,7 +102,7 @@ TEST_CASE("xc program: wrong usage is one line and exit code 2") {
   const Run run;
   run.prepare();
   check_error(run.xc(""), 2, "subcommand");
-  check_error(run.xc("fly"), 2, "");
+  check_error(run.xc("fly"), 2, "there is no command 'fly'; there are prepare, train");
   check_error(run.xc("prepare"), 2, "--input");
   check_error(run.xc("train"), 2, "--data");
   check_error(run.xc("eval"), 2, "--checkpoint");
@@ -148,6 +148,40 @@ TEST_CASE("xc program: what cannot be done is one line and exit code 1") {
                 "broken");
   }
   check_error(run.xc("merge " + broken + " --output " + run.path("merged")), 1, "broken");
+  CHECK(run.xc("prepare --input " + run.path("test.tsv") + " --output " + run.path("other.bin"))
+            .code == 0);
+  check_error(run.xc("train --data " + run.path("train.bin") + " --test " + run.path("other.bin")),
+              2, "--test: " + run.path("other.bin") + " has other classes");
+  check_error(run.xc(run.small() + " --valid " + run.path("other.bin")), 2,
+              "--valid: " + run.path("other.bin") + " has other classes");
+  check_error(run.xc("train --model lsh --data " + run.path("train.bin") + " --test " +
+                     run.path("test.bin")),
+              2, "--lsh-tail: 4096 different classes");
+}
+
+TEST_CASE("xc and lm: a model of the other program is named so") {
+  const Run run;
+  run.prepare();
+  REQUIRE(run.xc(run.small() + " --steps 1 --checkpoint " + run.path("xc")).code == 0);
+  const std::string text = run.folder.file("text", generated_text(60, 40));
+  const std::string lm = program_path("lm") + " ";
+  const std::string trained = "train --cache none --hidden 8 --embedding-dim 8 --steps 1 --train " +
+                              text + " --valid " + text + " --checkpoint ";
+  REQUIRE(run_command(lm + trained + run.path("lm")).code == 0);
+  for (const std::string command : {"eval", "predict"}) {
+    check_error(
+        run.xc(command + " --checkpoint " + run.path("lm") + " --data " + run.path("test.bin")), 1,
+        "lm/latest.safetensors: is no model of xc");
+  }
+  check_error(run.xc("merge " + run.path("lm") + " --output " + run.path("merged")), 1,
+              "is no model of xc");
+  check_error(run.xc(run.small() + " --steps 2 --resume --checkpoint " + run.path("lm")), 1,
+              "is no model of xc");
+  for (const std::string& command :
+       {"eval --data " + text + " --checkpoint " + run.path("xc"),
+        "generate --checkpoint " + run.path("xc"), trained + run.path("xc") + " --resume"}) {
+    check_error_of("lm", run_command(lm + command), 1, "xc/latest.safetensors: is no model of lm");
+  }
 }
 
 TEST_CASE("xc program: what is read is not written over, nor is one file written twice") {

@@ -398,6 +398,7 @@ TEST_CASE("memory program: a folder without a profile, and a file cut short") {
     CHECK(result.code == 1);
     CHECK(result.output.rfind("memory: error: ", 0) == 0);
     CHECK(result.output.find("memory.json") != std::string::npos);
+    CHECK(result.output.find("json.exception") == std::string::npos);
   }
 }
 
@@ -500,6 +501,13 @@ TEST_CASE("memory program: plans that do not fit, and what is no plan") {
   const CommandResult other = call("plan --batch 3 --no-largest-batch -- " + text.flags);
   CHECK(other.code == 0);
   CHECK(other.output.find("with batches of 3") != std::string::npos);
+  const std::string profile = text.folder / "profile";
+  REQUIRE(
+      call("plan --batch 3 --no-largest-batch --memory-profile " + profile + " -- " + text.flags)
+          .code == 0);
+  const std::vector<std::string> told = apps::read_memory_profile(profile).arguments;
+  CHECK(std::vector<std::string>(told.end() - 2, told.end()) ==
+        std::vector<std::string>{"--batch", "3"});
   const CommandResult on_cuda =
       call("plan --budget 1GB --no-largest-batch -- " + text.flags + "--device cuda");
   CHECK(on_cuda.code == 0);

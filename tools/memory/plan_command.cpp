@@ -182,6 +182,10 @@ int plan_run(const PlanOptions& options, const std::vector<std::string>& run) {
   }
   plan.batch = options.batch > 0 ? options.batch : parsed.planner->batch();
   plan.run = parsed.planner->plan(plan.batch);
+  if (options.batch > 0) {
+    std::vector<std::string>& arguments = plan.run.profile.arguments;
+    arguments.insert(arguments.end(), {"--batch", std::to_string(options.batch)});
+  }
   if (options.largest_batch && plan.budget) {
     plan.largest_batch = parsed.planner->largest_batch(plan.budget->bytes);
   }

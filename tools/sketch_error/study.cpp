@@ -77,7 +77,8 @@ std::vector<Studied> make_studies(const StudySettings& settings, Model& model,
       std::vector<MemorySpec> memories;
       for (const std::string& text :
            role == MomentRole::first ? settings.memories1 : settings.memories2) {
-        memories.push_back(parse_memory(text, role));
+        memories.push_back(
+            memory_of(role == MomentRole::first ? "--memory1" : "--memory2", text, role));
       }
       if (memories.empty()) continue;
       result.push_back({table->name, table->value.size(0), role,
