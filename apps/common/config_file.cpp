@@ -115,22 +115,29 @@ bool sets(const std::string& argument, const std::string& flag) {
   return argument == flag || argument.starts_with(flag + "=");
 }
 
+// The files that the arguments name, and the other arguments.
+std::pair<std::vector<std::string>, std::vector<std::string>> take_configs(
+    const std::vector<std::string>& arguments, const std::string& application) {
+  std::vector<std::string> files, rest;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (argument.starts_with(std::string(kFlag) + "=")) {
+      files.push_back(find_config(argument.substr(kFlag.size() + 1), application));
+    } else if (argument == kFlag && i + 1 < arguments.size()) {
+      files.push_back(find_config(arguments[++i], application));
+    } else {
+      rest.push_back(argument);
+    }
+  }
+  return {files, rest};
+}
+
 Expanded expand(const std::vector<std::string>& arguments, const CLI::App& command,
                 const std::string& application) {
   std::vector<Setting> settings;
-  std::vector<std::string> rest;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    std::string file;
-    if (argument.starts_with(std::string(kFlag) + "=")) {
-      file = argument.substr(kFlag.size() + 1);
-    } else if (argument == kFlag && i + 1 < arguments.size()) {
-      file = arguments[++i];
-    } else {
-      rest.push_back(argument);
-      continue;
-    }
-    for (Setting& setting : read_config(find_config(file, application), command)) {
+  const auto [files, rest] = take_configs(arguments, application);
+  for (const std::string& file : files) {
+    for (Setting& setting : read_config(file, command)) {
       // Values of an earlier file are not added to.
       std::erase_if(settings, [&](const Setting& other) { return other.flag == setting.flag; });
       settings.push_back(std::move(setting));
@@ -138,9 +145,8 @@ Expanded expand(const std::vector<std::string>& arguments, const CLI::App& comma
   }
   Expanded expanded;
   for (Setting& setting : settings) {
-    const bool is_set = std::any_of(rest.begin(), rest.end(), [&](const std::string& argument) {
-      return sets(argument, setting.flag);
-    });
+    const auto sets_it = [&](const std::string& argument) { return sets(argument, setting.flag); };
+    const bool is_set = std::any_of(rest.begin(), rest.end(), sets_it);
     // CLI11 would check what does not win as well.
     if (is_set) continue;
     for (const std::string& value : setting.values) {
@@ -174,6 +180,11 @@ std::string find_config(const std::string& name, const std::string& application)
   }
   throw InvalidArgument(fmt::format("--config: there is no file '{}'; known by name are {}", name,
                                     fmt::join(known_configs(application), ", ")));
+}
+
+std::vector<std::string> config_files(const std::vector<std::string>& arguments,
+                                      const std::string& application) {
+  return take_configs(arguments, application).first;
 }
 
 std::vector<std::string> expand_config(const std::vector<std::string>& arguments,

@@ -14,6 +14,10 @@ namespace sketchgrad::apps {
 // InvalidArgument naming the settings that there are.
 std::string find_config(const std::string& name, const std::string& application);
 
+// The files that stand behind --config among the arguments.
+std::vector<std::string> config_files(const std::vector<std::string>& arguments,
+                                      const std::string& application);
+
 // The arguments with each "--config FILE" (FILE may stand several times; later ones win) replaced
 // by what the files say, placed so that flags on the command line win. `command` must take the last
 // of several values of an option; of one that takes several, what wins replaces all of them. Throws

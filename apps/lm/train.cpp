@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "sketchgrad/apps/common/config_file.h"
 #include "sketchgrad/apps/common/content_hash.h"
 #include "sketchgrad/apps/common/memory_advice.h"
 #include "sketchgrad/apps/common/memory_watch.h"
@@ -336,7 +337,8 @@ TrainOutcome train(TrainSettings settings) {
   const auto start = std::chrono::steady_clock::now();
   const Compute compute(settings.run.compute);
   check_files(settings.run,
-              named_paths("--train", settings.train) +
+              named_paths("--config", config_files(settings.run.arguments, "lm")) +
+                  named_paths("--train", settings.train) +
                   std::vector<NamedPath>{{"--valid", settings.valid}, {"--test", settings.test}});
   const std::optional<CheckpointFolder> folder = open_folder(settings.run);
   const Texts texts = read_texts(settings);

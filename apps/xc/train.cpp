@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "sketchgrad/apps/common/config_file.h"
 #include "sketchgrad/apps/common/content_hash.h"
 #include "sketchgrad/apps/common/memory_advice.h"
 #include "sketchgrad/apps/common/memory_watch.h"
@@ -120,7 +121,9 @@ std::vector<TableUse> table_uses(Classifier& model, const ClassifierOptions& opt
 }
 
 std::vector<NamedPath> inputs_of(const TrainSettings& settings) {
-  return {{"--data", settings.data}, {"--valid", settings.valid}, {"--test", settings.test}};
+  return named_paths("--config", config_files(settings.run.arguments, "xc")) +
+         std::vector<NamedPath>{
+             {"--data", settings.data}, {"--valid", settings.valid}, {"--test", settings.test}};
 }
 
 // One training of one model, which is all of a run or one of its repetitions.

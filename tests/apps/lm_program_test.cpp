@@ -295,6 +295,9 @@ TEST_CASE("lm program: what is read is not written over, nor is one file written
   const std::string few = run.small() + " --steps 1";
   check_error(run.lm(few + " --metrics " + train), 2, "--metrics: " + train + " is an input");
   check_error(run.lm(few + " --report " + valid), 2, "--report: " + valid + " is an input");
+  const std::string config = run.folder.file("c.toml", "clip = 2\n");
+  check_error(run.lm(few + " --config " + config + " --metrics " + config), 2, "that of --config");
+  CHECK(read_whole(config) == "clip = 2\n");
   const std::string both = run.folder / "both";
   check_error(run.lm(few + " --report " + both + " --metrics " + both), 2, "--metrics: " + both);
   const std::string checkpoint = run.folder / "run";
