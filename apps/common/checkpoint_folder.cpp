@@ -37,6 +37,17 @@ std::string checkpoint_file(const std::string& path) {
   return fs::is_directory(path, none) ? (fs::path(path) / kLatest).string() : path;
 }
 
+std::string readable_checkpoint(const std::string& path) {
+  const std::string file = checkpoint_file(path);
+  std::error_code none;
+  if (file == path || fs::exists(file, none)) return file;
+  const fs::path best = fs::path(path) / kBest;
+  throw DataError(
+      path, 0,
+      fmt::format("has no {}{}", kLatest,
+                  fs::exists(best, none) ? fmt::format("; its best is {}", best.string()) : ""));
+}
+
 std::vector<std::string> checkpoint_files(const std::string& path) {
   std::error_code none;
   return fs::is_directory(path, none) ? files_of_folder(path) : std::vector<std::string>{path};

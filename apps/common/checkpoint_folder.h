@@ -24,6 +24,9 @@ class CheckpointFolder {
 
 // The file that `path` means: itself, or the latest one of a folder.
 std::string checkpoint_file(const std::string& path);
+// The same where it is to be read. Throws DataError for a folder without a latest one, which says
+// so where there is a best one.
+std::string readable_checkpoint(const std::string& path);
 // Itself, or those of the folder, whether they are there or not.
 std::vector<std::string> checkpoint_files(const std::string& path);
 std::vector<std::string> files_of_folder(const std::string& folder);

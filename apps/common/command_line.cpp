@@ -51,6 +51,8 @@ void parse(CLI::App& app, std::vector<std::string> arguments) {
   app.parse(std::move(arguments));
 }
 
+std::string default_of(bool flag) { return flag ? "[on]" : "[off]"; }
+
 void refuse_given(const CLI::App& command, const std::vector<const char*>& flags,
                   const std::string& owner) {
   for (const char* flag : flags) {

@@ -19,6 +19,9 @@ std::vector<std::string> command_of(const std::string& program, std::vector<std:
 // Throws what CLI11 does, and InvalidArgument for "--flag=" without a value.
 void parse(CLI::App& app, std::vector<std::string> arguments);
 
+// For the help of a pair "--flag,!--no-flag", which has no default in it: "[on]".
+std::string default_of(bool flag);
+
 // Throws InvalidArgument where one of the flags is given: "FLAG: OWNER has no such setting".
 void refuse_given(const CLI::App& command, const std::vector<const char*>& flags,
                   const std::string& owner);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/optim/adagrad.h"
 #include "sketchgrad/optim/adam.h"
@@ -245,7 +246,8 @@ void add_rule_options(CLI::App& command, OptimizerOptions& options) {
       .add_option("--momentum", options.momentum,
                   "decay of the momentum a step, below 1 " + defaults_of(&Rule::momentum))
       ->check(real_in(0.0, 1.0));
-  command.add_flag("--nesterov,!--no-nesterov", options.nesterov, "Nesterov's momentum");
+  command.add_flag("--nesterov,!--no-nesterov", options.nesterov,
+                   "Nesterov's momentum " + default_of(options.nesterov));
   command
       .add_option("--weight-decay", options.weight_decay,
                   "decoupled decay (AdamW), times the learning rate a step")

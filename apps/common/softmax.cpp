@@ -91,7 +91,8 @@ void add_sampling_options(CLI::App& command, SoftmaxOptions& options) {
       ->capture_default_str();
   command.add_flag("--replacement", options.replacement, "a sample may hold a class several times");
   command.add_flag("--correct-target,!--no-correct-target", options.correct_target,
-                   "subtract log Q from the target's logit as well as from the sample's");
+                   "subtract log Q from the target's logit as well as from the sample's " +
+                       default_of(options.correct_target));
 }
 
 void add_lsh_options(CLI::App& command, SoftmaxOptions& options) {

@@ -55,7 +55,10 @@ Tensor column(const std::vector<int32_t>& ids) {
 }  // namespace
 
 void add_options(CLI::App& command, GenerateSettings& settings) {
-  command.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or the folder of several")
+  command
+      .add_option("--checkpoint", settings.checkpoint,
+                  "a checkpoint, or a folder, whose latest.safetensors is taken; name its "
+                  "best.safetensors for the best one")
       ->required();
   command.add_option("--prompt", settings.prompt,
                      "text to go on from, in tokens as the training text has them");
@@ -102,7 +105,7 @@ std::string generate(TrainedModel& trained, const GenerateSettings& settings) {
 
 void print_generated(const GenerateSettings& settings) {
   const Compute compute(settings.compute);
-  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),
+  TrainedModel trained(load_without_optimizer(readable_checkpoint(settings.checkpoint)),
                        compute.device());
   print_line(stdout, generate(trained, settings));
 }

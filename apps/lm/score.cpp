@@ -16,7 +16,10 @@ namespace sketchgrad::apps::lm {
 
 void add_options(CLI::App& command, EvalSettings& settings) {
   const CLI::Validator size = whole_in(1, int64_t{1} << 24);
-  command.add_option("--checkpoint", settings.checkpoint, "a checkpoint, or the folder of several")
+  command
+      .add_option("--checkpoint", settings.checkpoint,
+                  "a checkpoint, or a folder, whose latest.safetensors is taken; name its "
+                  "best.safetensors for the best one")
       ->required();
   command.add_option("--data", settings.data, "text to score; plain, .xz or .gz")->required();
   command.add_option("--report", settings.report, "JSON file for the results");
@@ -35,7 +38,7 @@ bool score_text(const EvalSettings& settings) {
                     named_paths("--data", {settings.data}));
   if (!settings.report.empty()) check_replaceable("report", settings.report);
   const Compute compute(settings.compute);
-  TrainedModel trained(load_without_optimizer(checkpoint_file(settings.checkpoint)),
+  TrainedModel trained(load_without_optimizer(readable_checkpoint(settings.checkpoint)),
                        compute.device());
   const TokenIds ids = read_text(settings.data, trained.vocabulary);
   const StopSignal stop;

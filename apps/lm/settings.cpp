@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/numbers.h"
 
 namespace sketchgrad::apps::lm {
@@ -58,7 +59,8 @@ void add_model_options(CLI::App& command, LanguageModelOptions& model) {
                   "probability, below 1: of the embedding, between layers, of the output")
       ->check(real_in(0.0, 1.0))
       ->capture_default_str();
-  command.add_flag("--tie,!--no-tie", model.tie, "one table for embedding and output");
+  command.add_flag("--tie,!--no-tie", model.tie,
+                   "one table for embedding and output " + default_of(model.tie));
   command
       .add_option(
           "--init-range", model.init_range,

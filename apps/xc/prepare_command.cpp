@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "sketchgrad/apps/common/command_line.h"
 #include "sketchgrad/apps/common/numbers.h"
 #include "sketchgrad/apps/common/print.h"
 #include "sketchgrad/apps/common/progress.h"
@@ -97,7 +98,8 @@ void add_options(CLI::App& command, PrepareSettings& settings) {
   command
       .add_flag("--normalize,!--no-normalize", settings.normalize,
                 "scale the weights of each row to unit length, so that long rows and large values "
-                "do not take larger steps [on]")
+                "do not take larger steps " +
+                    default_of(settings.normalize))
       ->excludes(like);
   command
       .add_option("--threads", settings.compute.threads,

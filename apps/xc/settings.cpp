@@ -47,7 +47,8 @@ void add_mach_options(CLI::App& command, TrainSettings& settings) {
                    "of mach: one hidden layer for all repetitions, instead of one for each");
   command.add_flag("--stored-map,!--computed-map", model.stored_map,
                    "of mach: keep the buckets of all classes (4 bytes a repetition and class), or "
-                   "compute them whenever they are asked for");
+                   "compute them whenever they are asked for " +
+                       default_of(model.stored_map));
 }
 
 void add_model_options(CLI::App& command, TrainSettings& settings) {

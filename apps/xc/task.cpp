@@ -216,10 +216,11 @@ std::string joined_model(const std::string& folder) {
 }
 
 std::string model_file(const std::string& path) {
-  const std::string latest = checkpoint_file(path), joined = joined_model(path);
+  const std::string joined = joined_model(path);
   std::error_code none;
-  return !std::filesystem::exists(latest, none) && std::filesystem::exists(joined, none) ? joined
-                                                                                         : latest;
+  const bool is_joined = !std::filesystem::exists(checkpoint_file(path), none) &&
+                         std::filesystem::exists(joined, none);
+  return is_joined ? joined : readable_checkpoint(path);
 }
 
 std::vector<std::string> model_files(const std::string& path) {

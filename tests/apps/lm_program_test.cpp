@@ -61,6 +61,12 @@ TEST_CASE("lm program: help") {
     CAPTURE(flag);
     CHECK(train.output.find(flag) != std::string::npos);
   }
+  // Pairs of flags have defaults as well.
+  CHECK(train.output.find("embedding and output [off]") != std::string::npos);
+  CHECK(train.output.find("the sample's [on]") != std::string::npos);
+  for (const char* command : {"eval --help", "generate --help"}) {
+    CHECK(run.lm(command).output.find("latest.safetensors is taken") != std::string::npos);
+  }
 }
 
 TEST_CASE("lm program: wrong usage is one line and exit code 2") {
@@ -111,6 +117,15 @@ TEST_CASE("lm program: trains by a named config, then scores and generates") {
              " --report " + (run.folder / "eval.json"));
   CHECK(scored.code == 0);
   CHECK(read_whole(run.folder / "eval.json").find("perplexity") != std::string::npos);
+  const std::string latest = checkpoint + "/latest.safetensors";
+  std::filesystem::rename(latest, checkpoint + "/hidden");
+  for (const std::string& command :
+       {std::string("generate"), "eval --data " + (run.folder / "valid")}) {
+    check_error(run.lm(command + " --checkpoint " + checkpoint), 1,
+                checkpoint + ": has no latest.safetensors; its best is " + checkpoint +
+                    "/best.safetensors");
+  }
+  std::filesystem::rename(checkpoint + "/hidden", latest);
   const CommandResult text =
       run.lm("generate --checkpoint " + checkpoint + " --prompt 'w1 w2' --length 5");
   CHECK(text.code == 0);

@@ -214,10 +214,9 @@ Command add_plan_command(CLI::App& program, const std::vector<std::string>& run)
       ->check(apps::check_bytes);
   command.add_option("--batch", options->batch, "another batch than the run's")
       ->check(apps::whole_in(1, int64_t{1} << 24));
-  command
-      .add_flag("--largest-batch,!--no-largest-batch", options->largest_batch,
-                "look for the largest batch that fits, which takes some more traces")
-      ->capture_default_str();
+  command.add_flag("--largest-batch,!--no-largest-batch", options->largest_batch,
+                   "look for the largest batch that fits, which takes some more traces " +
+                       apps::default_of(options->largest_batch));
   command.add_option("--memory-profile", options->profile,
                      "folder for the profile of the trace, as of a run");
   command.add_flag("--json", options->json, "print one JSON object instead, its sizes in bytes");
