@@ -88,22 +88,22 @@ struct CountMin {
   bool bf16 = false;
 };
 
-// One float a row, for second moments (factored_memory.h).
+// One float a row, for second moments (row_wise_memory.h).
 struct RowWise {};
 
-// A factor a row and one a column (factored_memory.h).
+// A factor a row and one a column (rank_one_memory.h).
 struct RankOne {};
 
 // The rank-one matrix nearest to the moment, as one power iteration a step finds it
 // (rank_one_l2_memory.h). For study.
 struct RankOneL2 {};
 
-// A bound a row and one a column, for second moments: SM3-I or SM3-II (factored_memory.h).
+// A bound a row and one a column, for second moments: SM3-I or SM3-II (sm3_memory.h).
 struct Sm3Covers {
   int variant = 2;
 };
 
-// Two bytes an element, or one and a scale for each piece of a row (low_precision_memory.h).
+// Two bytes an element, or one and a scale for each piece of a row (bf16_memory.h, int8_memory.h).
 struct Bf16 {};
 struct Int8 {};
 

@@ -4,11 +4,14 @@
 
 #include "sketchgrad/framework/memory_trace.h"
 #include "sketchgrad/kernels/factors.h"
+#include "sketchgrad/optim/bf16_memory.h"
 #include "sketchgrad/optim/dense_memory.h"
-#include "sketchgrad/optim/factored_memory.h"
-#include "sketchgrad/optim/low_precision_memory.h"
+#include "sketchgrad/optim/int8_memory.h"
 #include "sketchgrad/optim/rank_one_l2_memory.h"
+#include "sketchgrad/optim/rank_one_memory.h"
+#include "sketchgrad/optim/row_wise_memory.h"
 #include "sketchgrad/optim/sketch_memory.h"
+#include "sketchgrad/optim/sm3_memory.h"
 
 namespace sketchgrad {
 
@@ -16,10 +19,6 @@ namespace {
 
 Tensor index_array(int64_t count, const char* name, Device device) {
   return Tensor::empty({count}, {Category::index, name}, DType::int32, device);
-}
-
-Tensor row_floats(int64_t count, const char* name, Device device) {
-  return Tensor::empty({count}, {Category::workspace, name}, DType::float32, device);
 }
 
 }  // namespace
@@ -43,10 +42,14 @@ const kernels::SketchPlan& StepRows::plan(const kernels::RowHash& hash, int32_t 
   return entry.plan;
 }
 
+Tensor StepRows::floats(const char* name, int64_t count) const {
+  return Tensor::empty({count}, {Category::workspace, name}, DType::float32, device_);
+}
+
 const float* StepRows::decays_since(const Tensor& last_steps, float decay) {
   Tensor& decays = decays_[decay];
   if (!decays.defined()) {
-    decays = row_floats(count(), "step.decays", device_);
+    decays = floats("step.decays", count());
     kernels::decays_since(exec_, ids_, count(), last_steps.data<int32_t>(), step_, decay,
                           decays.data<float>());
   }
@@ -56,7 +59,7 @@ const float* StepRows::decays_since(const Tensor& last_steps, float decay) {
 const float* StepRows::row_sums(bool squared) {
   Tensor& sums = row_sums_[squared];
   if (!sums.defined()) {
-    sums = row_floats(count(), "step.row_sums", device_);
+    sums = floats("step.row_sums", count());
     kernels::row_sums(exec_, ids_, gradient_, squared, sums.data<float>());
     // A trace has no energies, but heavy rows must come to slots: those that come first, as all
     // weigh the same.

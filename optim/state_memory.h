@@ -34,6 +34,9 @@ class StepRows {
   int64_t count() const { return gradient_.rows; }
   int64_t step() const { return step_; }  // 1 in the first step of the optimizer
 
+  // Workspace for the step, not filled.
+  Tensor floats(const char* name, int64_t count) const;
+
   // Of each entry decay^(step - the row's last one), [K]; made once a step and decay. last_steps
   // int32 [table rows], 0: never.
   const float* decays_since(const Tensor& last_steps, float decay);
@@ -106,6 +109,9 @@ class StateMemory {
 
   int64_t bytes() const;
 };
+
+// Of a variable that begin() has advanced: the rule reads it as it is.
+inline constexpr kernels::Accumulate kAsItIs{1.0f, 0.0f, false};
 
 // What a memory is made for.
 struct StateMemoryContext {

@@ -6,7 +6,6 @@
 #include <limits>
 #include <memory>
 
-#include "sketchgrad/optim/factored_memory.h"
 #include "sketchgrad/optim/sm3.h"
 #include "sketchgrad/tests/optim/memory_testing.h"
 

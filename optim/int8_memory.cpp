@@ -1,4 +1,4 @@
-#include "sketchgrad/optim/low_precision_memory.h"
+#include "sketchgrad/optim/int8_memory.h"
 
 namespace sketchgrad {
 
@@ -8,26 +8,6 @@ namespace {
 constexpr int64_t kLayout = 2;
 
 }  // namespace
-
-Bf16Memory::Bf16Memory(const StateMemoryContext& context)
-    : seed_(rounding_seed(context)),
-      state_(Tensor::zeros({context.rows, context.dim},
-                           {Category::optimizer_state, context.name + ".bf16"}, DType::bfloat16,
-                           context.device)) {}
-
-int64_t Bf16Memory::planned_bytes(const StateMemoryContext& context) {
-  return context.rows * context.dim * size_of(DType::bfloat16);
-}
-
-kernels::StateAccess Bf16Memory::begin(StepRows& step, const kernels::Accumulate& accumulate) {
-  const int64_t dim = step.gradient().cols;
-  return kernels::Bf16State{kernels::contiguous(state_.data<uint16_t>(), state_.numel() / dim, dim),
-                            accumulate, rounding_key(seed_, step.step())};
-}
-
-std::vector<std::pair<std::string, Tensor>> Bf16Memory::tensors() const {
-  return {{"bf16", state_}};
-}
 
 Int8Memory::Int8Memory(const StateMemoryContext& context)
     : name_(context.name),
