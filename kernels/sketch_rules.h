@@ -116,7 +116,6 @@ struct RowHash {
     const Slot member = bucket & ((Slot{1} << bits) - 1u);
     return (bucket >> bits >> folds << bits) | member | (made & kSlotSign);
   }
-  bool operator==(const RowHash&) const = default;
 
  private:
   SG_HD Slot made_slot(int depth_index, int64_t row, int64_t width) const {

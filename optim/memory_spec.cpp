@@ -177,6 +177,8 @@ struct SpecText {
 
 }  // namespace
 
+std::string to_string(MomentRole role) { return role == MomentRole::first ? "first" : "second"; }
+
 std::string to_string(const MemorySpec& spec) { return std::visit(SpecText{}, spec); }
 
 }  // namespace sketchgrad

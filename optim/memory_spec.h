@@ -111,6 +111,7 @@ using MemorySpec = std::variant<Dense, None, CountSketch, CountMin, RowWise, Ran
                                 Sm3Covers, Bf16, Int8>;
 
 enum class MomentRole : uint8_t { first, second };
+std::string to_string(MomentRole);  // "first", "second"
 
 // "dense", "none", "rowwise", "rank1", "rank1:l2", "sm3", "sm3:1", "bf16", "int8", or
 // "sketch:RATIO[,depth=N][,width=N][,reading=NAME][,clean=ALPHA/STEPS][,exact=SHARE][,cells=bf16]",

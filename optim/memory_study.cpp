@@ -37,8 +37,8 @@ MemoryStudy::MemoryStudy(const Optimizer& optimizer, Parameter& table, MomentRol
       loads_(memories.size()) {
   const RuleStep rule = optimizer.rule_step(1);
   const std::optional<kernels::Accumulate>& accumulate = accumulate_of(rule, role);
-  check(accumulate.has_value(), "[study] the rule has no {} moment of {}",
-        role == MomentRole::first ? "first" : "second", table.name);
+  check(accumulate.has_value(), "[study] the rule has no {} moment of {}", to_string(role),
+        table.name);
   const StateMemoryContext context =
       memory_context(table.name + ".study", table.value, role, *accumulate, /*hash_seed=*/1);
   exact_ = make_memory(Dense{}, context);

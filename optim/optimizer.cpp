@@ -95,7 +95,7 @@ std::unique_ptr<StateMemory> make_moment(const Parameter& parameter, const Memor
                                          const std::optional<kernels::Accumulate>& accumulate,
                                          MomentRole role, uint64_t seed, const Tensor& row_ranks,
                                          bool decays_skipped) {
-  const char* moment = role == MomentRole::first ? "first" : "second";
+  const std::string moment = to_string(role);
   if (!accumulate) {
     check(std::holds_alternative<Dense>(spec) || std::holds_alternative<None>(spec),
           "[optimizer] {} for the {} moment of {}: the rule has none", to_string(spec), moment,

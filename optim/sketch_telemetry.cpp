@@ -76,7 +76,7 @@ SketchTelemetry::SketchTelemetry(const Optimizer& optimizer, int64_t rows, uint6
     for (const MomentRole role : {MomentRole::first, MomentRole::second}) {
       const auto* sketch = dynamic_cast<const SketchMemory*>(optimizer.memory(*parameter, role));
       if (sketch == nullptr) continue;
-      const std::string name = parameter->name + (role == MomentRole::first ? ".first" : ".second");
+      const std::string name = parameter->name + "." + to_string(role);
       moments.push_back({role, sketch, name,
                          floats({std::min(rows, table.rows), table.cols}, "telemetry." + name,
                                 parameter->value.device())});

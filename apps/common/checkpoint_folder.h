@@ -31,4 +31,9 @@ std::string readable_checkpoint(const std::string& path);
 std::vector<std::string> checkpoint_files(const std::string& path);
 std::vector<std::string> files_of_folder(const std::string& folder);
 
+// Of flags for one that is to be read.
+inline constexpr const char* kCheckpointHelp =
+    "a checkpoint, or a folder, whose latest.safetensors is taken; name its best.safetensors for "
+    "the best one";
+
 }  // namespace sketchgrad::apps

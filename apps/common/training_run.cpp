@@ -97,22 +97,22 @@ std::optional<CheckpointFolder> open_folder(const RunOptions& run) {
   return folder;
 }
 
-bool uses_bands(const OptimizerOptions& options) {
-  const Moments moments = table_moments(options);
+bool uses_bands(const Moments& moments) {
   return is_banded(moments.first) || is_banded(moments.second);
 }
 
 void add_parameters(Optimizer& optimizer, const Module& model,
                     const std::vector<Parameter*>& tables, const OptimizerOptions& options,
                     const std::vector<TableUse>& uses) {
+  Moments moments = table_moments(options);
   for (Parameter* parameter : model.parameters()) {
     if (std::find(tables.begin(), tables.end(), parameter) == tables.end()) {
       optimizer.add(*parameter);
       continue;
     }
-    Moments moments = table_moments(options);
     const TableUse* const use = find_use(uses, parameter->name);
-    if (use != nullptr && uses_bands(options)) moments.row_order = by_falling_count(use->counts);
+    const bool has_order = use != nullptr && uses_bands(moments);
+    moments.row_order = has_order ? by_falling_count(use->counts) : std::vector<int32_t>();
     optimizer.add(*parameter, moments);
   }
 }
@@ -138,7 +138,7 @@ nlohmann::json add_parameters_within(Optimizer& optimizer, const Module& model,
     optimizer.add(*parameters[i], table.moments);
     const auto tell = [&](MomentRole role, const MemorySpec& spec, int64_t bytes,
                           const ExpectedError& error) {
-      const char* const moment = role == MomentRole::first ? "first" : "second";
+      const std::string moment = to_string(role);
       const auto dense = static_cast<double>(parameters[i]->value.numel()) * 4;
       json entry = {{"parameter", parameters[i]->name}, {"moment", moment},
                     {"memory", to_string(spec)},        {"bytes", bytes},

@@ -31,8 +31,8 @@ std::optional<CheckpointFolder> open_folder(const RunOptions& run);
 void add_parameters(Optimizer& optimizer, const Module& model,
                     const std::vector<Parameter*>& tables, const OptimizerOptions& options,
                     const std::vector<TableUse>& uses = {});
-// Whether one of the memories that the options mean has bands.
-bool uses_bands(const OptimizerOptions& options);
+// Whether one of the memories has bands.
+bool uses_bands(const Moments& moments);
 
 // The same where the options name a budget: with memories that plan_memories chooses. `uses`: of
 // those parameters of which is known how often their rows occur; of the others all rows are alike,

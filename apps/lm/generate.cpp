@@ -55,11 +55,7 @@ Tensor column(const std::vector<int32_t>& ids) {
 }  // namespace
 
 void add_options(CLI::App& command, GenerateSettings& settings) {
-  command
-      .add_option("--checkpoint", settings.checkpoint,
-                  "a checkpoint, or a folder, whose latest.safetensors is taken; name its "
-                  "best.safetensors for the best one")
-      ->required();
+  command.add_option("--checkpoint", settings.checkpoint, kCheckpointHelp)->required();
   command.add_option("--prompt", settings.prompt,
                      "text to go on from, in tokens as the training text has them");
   command.add_option("--length", settings.length, "tokens to add")

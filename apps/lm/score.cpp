@@ -16,11 +16,7 @@ namespace sketchgrad::apps::lm {
 
 void add_options(CLI::App& command, EvalSettings& settings) {
   const CLI::Validator size = whole_in(1, int64_t{1} << 24);
-  command
-      .add_option("--checkpoint", settings.checkpoint,
-                  "a checkpoint, or a folder, whose latest.safetensors is taken; name its "
-                  "best.safetensors for the best one")
-      ->required();
+  command.add_option("--checkpoint", settings.checkpoint, kCheckpointHelp)->required();
   command.add_option("--data", settings.data, "text to score; plain, .xz or .gz")->required();
   command.add_option("--report", settings.report, "JSON file for the results");
   command.add_option("--eval-batch", settings.batch, "columns side by side")

@@ -174,11 +174,7 @@ void print_scores(const json& scores) {
 }
 
 void add_options(CLI::App& command, EvalSettings& settings) {
-  command
-      .add_option("--checkpoint", settings.checkpoint,
-                  "a checkpoint, or a folder, whose latest.safetensors, or where there is none "
-                  "model.safetensors, is taken; name its best.safetensors for the best one")
-      ->required();
+  command.add_option("--checkpoint", settings.checkpoint, kModelHelp)->required();
   command
       .add_option("--data", settings.data,
                   "test set, prepared --like the set that the model was trained on")

@@ -88,11 +88,7 @@ json answer(Classifier& model, const Examples& examples, const TextFeatures& fea
 }  // namespace
 
 void add_options(CLI::App& command, PredictSettings& settings) {
-  command
-      .add_option("--checkpoint", settings.checkpoint,
-                  "a checkpoint, or a folder, whose latest.safetensors, or where there is none "
-                  "model.safetensors, is taken; name its best.safetensors for the best one")
-      ->required();
+  command.add_option("--checkpoint", settings.checkpoint, kModelHelp)->required();
   command
       .add_option("--data", settings.data,
                   "prepared set that the model was trained on, or one --like it: its class names")

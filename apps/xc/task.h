@@ -85,6 +85,10 @@ uint64_t saved_classes_checksum(const StateDict& state);
 // What ClassificationTask was given as identity; an empty object where there is none: a joined
 // model.
 nlohmann::json saved_identity(const StateDict& state);
+// Of flags for one that is to be read.
+inline constexpr const char* kModelHelp =
+    "a checkpoint, or a folder, whose latest.safetensors, or where there is none "
+    "model.safetensors, is taken; name its best.safetensors for the best one";
 // The file that a checkpoint's path means: itself, or of a folder the latest checkpoint or, where
 // repetitions were trained one by one, their joined model.
 std::string model_file(const std::string& path);

@@ -165,7 +165,7 @@ std::optional<json> Training::run(const ClassifierOptions& options, const RunOpt
   json memory_plan = json::object();
   if (settings.optimizer.memory.empty()) {
     // Ids of features are hashes.
-    const std::vector<TableUse> uses = uses_bands(settings.optimizer)
+    const std::vector<TableUse> uses = uses_bands(table_moments(settings.optimizer))
                                            ? table_uses(model, options, data.train, rows)
                                            : std::vector<TableUse>();
     add_parameters(optimizer, model, sketched_tables(model, settings.sketch_tables),

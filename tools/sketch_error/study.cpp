@@ -104,7 +104,7 @@ void write_errors(Studied& studied, int64_t heavy, int64_t step, double loss,
   for (size_t i = 0; i < errors.size(); ++i) {
     json entry = {{"step", step},
                   {"table", studied.table},
-                  {"moment", studied.role == MomentRole::first ? "first" : "second"},
+                  {"moment", to_string(studied.role)},
                   {"memory", to_string(studied.study.memories()[i])},
                   {"bytes", studied.study.bytes(i)},
                   {"loss", loss},
